@@ -53,6 +53,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._intact': ( 'content.html#contentstore._intact',
                                                                                                'cjm_media_storage/content.py'),
+                                           'cjm_media_storage.content.ContentStore._is_inside': ( 'content.html#contentstore._is_inside',
+                                                                                                  'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._move': ( 'content.html#contentstore._move',
                                                                                              'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._object': ( 'content.html#contentstore._object',

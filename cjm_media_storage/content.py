@@ -87,7 +87,7 @@ class ContentStore:
         self._memo = Memo(own / "memo.db") if memo else None
         for path in own.glob("*.db*"):
             disk.chmod(path, folder_mode & 0o666)
-        self._staging = Staging(own / "staging", disk, sweep=self.locks_work)
+        self._staging = Staging(own / "staging", disk, self.locks_work, folder_mode)
         self._objects = Objects(self.root, self._staging, disk, object_mode, folder_mode)
         self._closed = False
 
@@ -114,7 +114,7 @@ class ContentStore:
         if self._closed:
             raise StoreClosed(os.fspath(self.root))
         path = Path(os.path.abspath(content)) if isinstance(content, str | os.PathLike) else None
-        inside_store = path is not None and Path(os.path.realpath(path)).is_relative_to(self.root)
+        inside_store = path is not None and self._is_inside(path)
         location: str | bytes | None = None
         if source is not None:
             location = to_path(source, "source")
@@ -136,6 +136,16 @@ class ContentStore:
         if path is None or inside_store:
             raise SourceError(str(path or type(content).__name__), "only a file outside the store can be moved", 0)
         return self._move(path, limits, facts)
+
+    def _is_inside(
+        self,
+        path: Path,
+    ) -> bool:
+        "Does `path` lead into the store?"
+        try:
+            return Path(os.path.realpath(path)).is_relative_to(self.root)
+        except ValueError:  # a NUL in the path
+            return False
 
     def _receive(
         self,
@@ -190,9 +200,9 @@ class ContentStore:
         source = facts.source and replace(facts.source, extension=extension)
         entries = self._index.entries(digest)
         here = next((entry for entry in entries if entry.namespace == facts.namespace), None)
-        if here is not None and self._intact(here):
-            self._index.commit(here, source, facts.reference)
-            return PutResult(**vars(self._object(here)), created=False, link_mode="none")
+        if here is not None and (intact := self._intact(here)):
+            self._index.commit(intact, source, facts.reference)
+            return PutResult(**vars(self._object(intact)), created=False, link_mode="none")
         others = (self._objects.path(entry) for entry in entries if entry is not here and self._intact(entry))
         elsewhere = next(others, None)
         if elsewhere is None and incoming.data is None and incoming.staged is None:
@@ -217,12 +227,12 @@ class ContentStore:
     def _intact(
         self,
         entry: Entry,
-    ) -> bool:
-        "Are the object's bytes in place? The index is corrected where only size or time differ"
+    ) -> Entry | None:  # As it is now; None if its bytes are gone or wrong
+        "Check that the object's bytes are in place; the index is corrected where only size or time differ"
         now = self._objects.check(entry)
         if now is not None and now != entry:
             self._index.correct(entry, now.size, now.mtime_ns)
-        return now is not None
+        return now
 
     # ---- looking up
 

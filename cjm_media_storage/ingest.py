@@ -100,8 +100,9 @@ class Staging:
         folder: Path,  # `.store/staging`
         disk: Disk = DISK,
         sweep: bool = True,  # Remove what dead processes left? Only where locks can be trusted
+        folder_mode: int = 0o755,  # Permission bits of `folder`; what is in it is private
     ) -> None:
-        self.folder, self.disk = folder, disk
+        self.folder, self.disk, self._folder_mode = folder, disk, folder_mode
         self._reset()
         if sweep:
             self.sweep()
@@ -124,6 +125,7 @@ class Staging:
             own = self.folder / f"{boot_id()}-{os.getpid()}-{id(self):x}"
             lock = own / "lock"
             while True:
+                self.disk.make_folder(self.folder, self._folder_mode)
                 self.disk.make_folder(own, 0o700)
                 with contextlib.suppress(StoreBusy, FileNotFoundError):
                     self._held.enter_context(FileLock(lock, self.disk).exclusive())

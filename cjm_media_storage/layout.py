@@ -44,12 +44,13 @@ def normalize_extension(
 
 # %% ../nbs/09_layout.ipynb #d104fcee
 def extension_of(
-    name: str,  # Of a file, or the path of a URL
+    name: str,  # Of a file, a path or a URL
 ) -> str:  # '' is none
-    "The extension in a file name, where there is a good one"
-    base, dot, last = name.rpartition(".")
-    last = last.lower()
-    return last if base and dot and _EXTENSION.fullmatch(last) else ""
+    "The extension in a file's name, where there is a good one"
+    if "://" in name:
+        name = re.split(r"[?#]", name, maxsplit=1)[0]
+    base, _, last = name.rpartition("/")[2].rpartition(".")
+    return last.lower() if base and _EXTENSION.fullmatch(last.lower()) else ""
 
 # %% ../nbs/09_layout.ipynb #65de0a56
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)

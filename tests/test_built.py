@@ -1,6 +1,9 @@
 "The notebooks run, and what is made from them is up to date: the package, the outputs they show, README.md."
 
-import json, shutil, subprocess, sys
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest

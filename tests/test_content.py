@@ -1,0 +1,379 @@
+"The store as its users meet it."
+
+import hashlib
+import io
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+from conftest import staged, tree, unprivileged
+
+from cjm_media_storage.files import Disk
+from cjm_media_storage.storage import (
+    AmbiguousHash,
+    ContentStore,
+    InvalidExtension,
+    InvalidHash,
+    InvalidNamespace,
+    InvalidRecord,
+    ObjectNotFound,
+    SourceError,
+    StoreClosed,
+    hash_bytes,
+)
+
+POSTER = b"a poster"
+HASH = hash_bytes(POSTER)
+
+
+def test_what_put_says(store):
+    result = store.put(POSTER, extension=".JPG")
+    assert result.hash == "sha256:" + hashlib.sha256(POSTER).hexdigest()
+    assert (result.size, result.namespace, result.extension) == (8, "assets", "jpg")
+    assert (result.created, result.link_mode, store.put(POSTER).created, store.put(POSTER).link_mode) == (
+        True,
+        "copy",
+        False,
+        "none",
+    )
+    assert result.path == store.root / "assets" / HASH[7:9] / HASH[9:11] / f"{HASH[7:]}.jpg"
+    assert result.path.read_bytes() == POSTER
+    assert result.path.stat().st_mode & 0o777 == 0o444
+
+
+def test_looking_up(store):
+    result = store.put(POSTER)
+    assert store.get(HASH).path == result.path == store.path(HASH) == store.find(HASH[:11]).path
+    assert store.exists(HASH) and HASH in store and hash_bytes(b"x") not in store
+    assert (len(store), [each.hash for each in store]) == (1, [HASH])
+    assert store.read(HASH) == store.read(HASH, verify=True) == POSTER
+    with store.open(HASH) as file:
+        assert file.read(3) == b"a p"
+    for look in (store.get, store.path, store.open, store.read, lambda hash: store.get(HASH, "actors")):
+        with pytest.raises(ObjectNotFound):
+            look(hash_bytes(b"never stored"))
+
+
+def test_an_empty_store_is_true(store):
+    assert store and len(store) == 0 and list(store) == []
+
+
+def test_objects_may_be_put_while_all_are_listed(store):
+    for number in range(5):
+        store.put(b"%d" % number)
+    seen = [store.put(each.hash.encode()) and each for each in store if len(store) < 20]
+    assert len(seen) > 5
+
+
+@pytest.mark.parametrize("extension", ["../../etc/x", "/x", "a\\b", "jpg\0", "..", "a/b"])
+def test_fault_01_bad_extensions_write_nothing(store, extension):
+    with pytest.raises(InvalidExtension):
+        store.put(POSTER, extension=extension)
+    assert tree(store) == []
+
+
+def test_where_the_extension_comes_from(store, tmp_path):
+    (tmp_path / "film.MKV").write_bytes(b"film")
+    assert store.put(tmp_path / "film.MKV").extension == "mkv"
+    assert store.put(b"1", extension="tar.gz", source="https://example.org/a.zip").extension == "gz"
+    assert store.put(b"2", source="https://example.org/a.PNG?size=large").extension == "png"
+    assert store.put(b"3", source="https://example.org/").extension == ""
+    assert store.put(b"4").extension == ""
+
+
+def test_fault_03_another_extension_is_a_detail_of_its_source(store):
+    store.put(POSTER, extension="jpg", source="https://a.example.org/1")
+    again = store.put(POSTER, extension="jpeg", source="https://b.example.org/1")
+    assert (again.extension, tree(store)) == ("jpg", [f"assets/{HASH[7:9]}/{HASH[9:11]}/{HASH[7:]}.jpg"])
+    assert [source.extension for source in store.sources(HASH)] == ["jpg", "jpeg"]
+
+
+@pytest.mark.parametrize("hash", ["x", HASH[7:], HASH.upper(), HASH[:-1], "sha256:../../../etc/passwd", HASH.encode()])
+def test_fault_04_no_method_takes_what_is_no_hash(store, hash):
+    methods = [store.get, store.path, store.open, store.read, store.exists, store.sources, store.references]
+    methods += [store.__contains__, lambda h: store.add_reference(h, "movie:1"), lambda h: store.add_source(h, "a")]
+    methods += [lambda h: store.remove_reference(h, "movie:1"), lambda h: store.put(POSTER, expected_hash=h)]
+    for method in methods:
+        with pytest.raises(InvalidHash):
+            method(hash)
+
+
+def test_fault_05_prefixes(store):
+    seen = {}
+    for number in range(100_000):  # until two contents begin alike
+        content = b"%d" % number
+        prefix = hash_bytes(content)[7:11]
+        if prefix in seen:
+            break
+        seen[prefix] = content
+    hashes = {store.put(each).hash for each in (content, seen[prefix])}
+    with pytest.raises(AmbiguousHash) as caught:
+        store.find(prefix)
+    assert set(caught.value.candidates) == hashes
+    assert {store.find(hash[:20]).hash for hash in hashes} == hashes
+    with pytest.raises(InvalidHash):
+        store.find(prefix[:3])
+    with pytest.raises(ObjectNotFound):
+        store.find("0000" if prefix != "0000" else "1111")
+
+
+@pytest.mark.parametrize("namespace", ["..", "a/b", "", ".store"])
+def test_fault_06_bad_namespaces_write_nothing(store, namespace):
+    with pytest.raises(InvalidNamespace):
+        store.put(POSTER, namespace=namespace)
+    assert tree(store) == []
+
+
+def test_fault_10_a_source_inside_the_store(store):
+    stored = store.put(POSTER, extension="jpg")
+    again = store.put(stored.path)
+    assert (again.path, again.created, store.sources(HASH)) == (stored.path, False, [])
+    with pytest.raises(SourceError, match="outside the store"):
+        store.put(stored.path, move=True)
+    store._index.database.execute("DELETE FROM objects")  # a file that the index does not know: adopted, not copied
+    inode = stored.path.stat().st_ino
+    adopted = store.put(stored.path)
+    assert (adopted.created, adopted.path, stored.path.stat().st_ino) == (True, stored.path, inode)
+    assert len(tree(store)) == 1
+
+
+# ---- sources and references
+
+
+def test_two_providers_one_object(store):
+    for url, provider in (("https://image.tmdb.org/p.jpg", "TMDB"), ("https://assets.fanart.tv/p.jpg", "Fanart.tv")):
+        store.put(POSTER, source=url, provider=provider)
+    assert [(source.provider, source.hash) for source in store.sources(HASH)] == [("TMDB", HASH), ("Fanart.tv", HASH)]
+    assert (len(store), len(tree(store))) == (1, 1)
+    sql = "SELECT count(DISTINCT cache_file_id), count(*) FROM asset_candidates"
+    assert store._index.database.fetch(sql) == [(1, 2)]
+
+
+def test_two_movies_one_object(store):
+    for movie in ("movie:1", "movie:2", "movie:2"):
+        store.put(POSTER, owner=movie, role="poster")
+    assert [(each.owner, each.role) for each in store.references(HASH)] == [
+        ("movie:1", "poster"),
+        ("movie:2", "poster"),
+    ]
+    assert [each.hash for each in store.references(owner="movie:2")] == [HASH]
+    assert len(tree(store)) == 1
+
+
+def test_deleted_and_added_again(store):
+    url = "https://image.tmdb.org/p.jpg"
+    store.put(POSTER, source=url, provider="TMDB", owner="movie:1", role="poster")
+    assert store.remove_reference(HASH, "movie:1") == 1
+    assert store.remove_reference(HASH, "movie:1") == 0
+    (known,) = store.find_by_source(url)  # so nothing is downloaded
+    store.add_reference(known.hash, "movie:1", "poster")
+    assert (store.read(known.hash), len(store.references(HASH))) == (POSTER, 1)
+
+
+def test_one_url_with_several_objects_in_order_of_time(store):
+    url = "https://image.tmdb.org/p.jpg"
+    for content in (b"first", b"second", b"first"):
+        store.put(content, source=url)
+    assert [store.read(source.hash) for source in store.find_by_source(url)] == [b"second", b"first"]
+    assert store.find_by_source(url, "TMDB") == store.find_by_source("https://never.example.org") == []
+
+
+def test_a_file_is_found_by_its_path(store, tmp_path, monkeypatch):
+    (tmp_path / "poster.jpg").write_bytes(POSTER)
+    monkeypatch.chdir(tmp_path)
+    store.put("poster.jpg")
+    assert [source.hash for source in store.find_by_source(tmp_path / "poster.jpg")] == [HASH]
+
+
+def test_fault_52_a_url_is_stored_as_given(store):
+    urls = ["https://user:password@example.org/a.jpg", "https://example.org/" + "x" * 10_000, "javascript:alert(1)"]
+    for url in urls:
+        store.put(POSTER, source=url)
+    assert [source.location for source in store.sources(HASH)] == urls
+    assert all(store.find_by_source(url) for url in urls)
+    assert len(tree(store)) == 1
+
+
+def test_fault_53_references_that_cannot_be(store):
+    with pytest.raises(ObjectNotFound):
+        store.add_reference(HASH, "movie:1")
+    with pytest.raises(ObjectNotFound):
+        store.add_source(HASH, "https://example.org")
+    for owner in ("", "nul\0", "\ud800", 7):
+        with pytest.raises(ValueError):
+            store.put(POSTER, owner=owner)
+        assert tree(store) == []
+    store.put(POSTER)
+    with pytest.raises(ValueError):
+        store.add_reference(HASH, "")
+    for source in ("", "nul\0"):
+        with pytest.raises(InvalidRecord):
+            store.put(POSTER, source=source)
+
+
+# ---- move
+
+
+def test_a_moved_file_has_its_final_name_and_no_other(store, tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+    inode = source.stat().st_ino
+    result = store.put(source, move=True)
+    assert (result.link_mode, result.path.stat().st_ino, source.exists()) == ("move", inode, False)
+    assert result.path.stat().st_mode & 0o777 == 0o444
+    assert [each.location for each in store.sources(HASH)] == [str(source)]
+    source.write_bytes(POSTER)
+    assert (store.put(source, move=True).link_mode, source.exists()) == ("none", False)
+
+
+def test_a_file_with_another_name_is_copied_before_it_is_removed(store, tmp_path):
+    source, other = tmp_path / "poster.jpg", tmp_path / "other"
+    source.write_bytes(POSTER)
+    os.link(source, other)
+    assert (store.put(source, move=True).link_mode, source.exists()) == ("copy", False)
+    other.write_bytes(b"edited by the other name")
+    assert store.read(HASH) == POSTER
+
+
+def test_a_move_that_fails_leaves_the_file_as_it_was(store, tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+    source.chmod(0o640)
+    with pytest.raises(ValueError):
+        store.put(source, move=True, owner="")
+    store._index.commit = None  # fails after the file was linked
+    with pytest.raises(TypeError):
+        store.put(source, move=True)
+    assert (source.read_bytes(), source.stat().st_mode & 0o777) == (POSTER, 0o640)
+
+
+def test_a_move_without_hard_links_copies(tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+    with ContentStore(tmp_path / "store", disk=Disk(hardlink=False)) as store:
+        assert store.put(source, move=True).link_mode in ("copy", "reflink")
+        assert (source.exists(), store.read(HASH), staged(store)) == (False, POSTER, [])
+
+
+def test_what_is_no_file_cannot_be_moved(store, tmp_path):
+    (tmp_path / "file").write_bytes(POSTER)
+    (tmp_path / "link").symlink_to("file")
+    for content in (POSTER, io.BytesIO(POSTER), tmp_path / "link", tmp_path):
+        with pytest.raises(SourceError):
+            store.put(content, move=True)
+    assert (tmp_path / "link").is_symlink() and tree(store) == []
+
+
+# ---- threads, processes, and the end
+
+
+def _put_same(root):
+    with ContentStore(root) as store, ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: store.put(POSTER * 1000), range(8)))
+    return sum(result.created for result in results), {result.hash for result in results}
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
+def test_fault_24_many_threads_put_the_same_bytes(tmp_path, disk):
+    with ContentStore(tmp_path / "store", disk=disk) as store, ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: store.put(POSTER * 1000), range(40)))
+        assert sum(result.created for result in results) == 1
+        assert ({result.hash for result in results}, len(store), len(tree(store))) == ({results[0].hash}, 1, 1)
+
+
+def test_fault_24_many_processes_put_the_same_bytes(tmp_path):
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(_put_same, [tmp_path / "store"] * 4))
+    assert sum(created for created, _ in results) == 1
+    assert set.union(*(hashes for _, hashes in results)) == {hash_bytes(POSTER * 1000)}
+    with ContentStore(tmp_path / "store") as store:
+        assert (len(store), len(tree(store)), staged(store)) == (1, 1, [])
+
+
+def test_fault_54_a_store_travels_to_other_processes(store):
+    store.put(POSTER)
+    options = {"object_mode": 0o440, "folder_mode": 0o750, "memo": False}
+    with ContentStore(store.root, **options) as other:
+        copy = pickle.loads(pickle.dumps(other))
+        assert (copy.root, copy.id, copy._options) == (other.root, other.id, other._options)
+        copy.close()
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(store.read, [HASH] * 3)) == [POSTER] * 3
+
+
+def test_fault_54_a_forked_child_and_its_parent_both_go_on(store):
+    program = """
+import os, sys
+from cjm_media_storage.storage import ContentStore
+store = ContentStore(sys.argv[1])
+store.put(b"before the fork")
+child = os.fork()
+store.put(b"%d" % (child == 0))
+store.put(b"x" * 3_000_000 + b"%d" % (child == 0))
+if child == 0:
+    store.close()
+    os._exit(0)
+os.waitpid(child, 0)
+store.put(b"after the child")
+store.close()
+"""
+    subprocess.run([sys.executable, "-c", program, store.root], check=True)
+    assert (len(store), staged(store)) == (6, [])
+    assert all(store.read(each.hash, verify=True) for each in store)
+
+
+def test_fault_54_use_after_close(store):
+    store.put(POSTER)
+    store.close()
+    store.close()
+    uses = [lambda: store.put(POSTER), lambda: store.read(HASH), lambda: len(store), lambda: list(store)]
+    uses += [lambda: store.sources(HASH), lambda: store.add_reference(HASH, "a"), lambda: HASH in store]
+    for use in uses:
+        with pytest.raises(StoreClosed):
+            use()
+
+
+def test_fault_55_modes_are_set_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        for name, options, modes in (
+            ("usual", {}, (0o444, 0o755, 0o644)),
+            ("group", {"object_mode": 0o440, "folder_mode": 0o2770}, (0o440, 0o2770, 0o660)),
+        ):
+            with ContentStore(tmp_path / name, **options) as store:
+                path = store.put(POSTER).path
+                found = (path, path.parent, store.root / ".store" / "index.db")
+                assert tuple(each.stat().st_mode & 0o7777 for each in found) == modes
+                assert store.root.stat().st_mode & 0o7777 == modes[1]
+    finally:
+        os.umask(before)
+
+
+def test_fault_55_a_group_shares_a_store(open_folder):
+    with ContentStore(open_folder / "store", folder_mode=0o777) as store:
+        store.put(POSTER)
+    with unprivileged(), ContentStore(open_folder / "store", folder_mode=0o777) as store:
+        assert not store.put(POSTER).created
+        assert store.put(b"by somebody else").created
+
+
+def test_memory_stays_small_while_a_large_file_is_put(store, tmp_path):
+    program = """
+import resource, sys
+from cjm_media_storage.storage import ContentStore
+with ContentStore(sys.argv[1]) as store:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    store.put(sys.argv[2])
+    store.put(x for x in [b"y" * 65536] * 1600)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    with (tmp_path / "film.mkv").open("wb") as file:
+        file.truncate(100 << 20)
+    run = subprocess.run(
+        [sys.executable, "-c", program, store.root, tmp_path / "film.mkv"], check=True, capture_output=True, text=True
+    )
+    assert int(run.stdout) < 20_000  # kB

@@ -1,0 +1,143 @@
+"The room where the disk is changed: its abilities switched off, its errors, its locks; and that there is no other."
+
+import ast
+import errno
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import unprivileged
+
+import cjm_media_storage
+from cjm_media_storage import files
+from cjm_media_storage.files import DISK, Disk, FileLock, disk_errors, inside, open_inside
+from cjm_media_storage.storage import NoSpace, ReadOnlyStore, StoreBusy, UnsafePath
+
+OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
+OS_CALLS |= {"makedirs", "chmod", "fchmod", "chown", "truncate", "ftruncate", "fsync", "fdatasync", "sync", "utime"}
+OS_CALLS |= {"copy_file_range", "sendfile", "rmtree", "move", "copyfile", "copy"}
+PATH_CALLS = {"write_bytes", "write_text", "unlink", "rmdir", "mkdir", "touch", "chmod", "symlink_to", "hardlink_to"}
+
+
+def changes(tree):
+    "The calls in a module that change a disk, other than through a `Disk`"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, name = ast.unparse(node.func.value), node.func.attr
+            if (owner in ("os", "shutil") and name in OS_CALLS) or (
+                name in PATH_CALLS and not owner.endswith(("disk", "DISK"))
+            ):
+                yield f"{owner}.{name}"
+
+
+def test_no_other_room_changes_the_disk():
+    package = Path(cjm_media_storage.__file__).parent
+    others = [
+        path for path in package.glob("*.py") if path.name not in ("files.py", "demo.py")
+    ]  # demo: as a user would
+    assert {path.name: list(changes(ast.parse(path.read_text()))) for path in others} == {p.name: [] for p in others}
+    assert len(list(changes(ast.parse((package / "files.py").read_text())))) > 5
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EROFS, ReadOnlyStore), (errno.EIO, OSError)],
+)
+def test_errors_of_the_disk_are_typed(number, error):
+    with pytest.raises(error), disk_errors("object"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_folders_are_made_with_their_mode_whatever_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        DISK.make_folder(tmp_path / "a" / "b", 0o2770)
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o7777 for name in ("a", "a/b")] == [0o2770, 0o2770]
+
+
+def test_without_hard_links_linking_says_so(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(NotImplementedError):
+        Disk(hardlink=False).link(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_copy_by_the_kernel_is_the_same_as_one_by_hand(tmp_path):
+    (tmp_path / "a").write_bytes(os.urandom(300_000))
+    source, target = os.open(tmp_path / "a", os.O_RDONLY), DISK.create(tmp_path / "b")
+    while DISK.copy(source, target, 65536):
+        pass
+    os.close(source)
+    os.close(target)
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+
+
+def test_inside_knows_links_however_deep(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "ab", outside):
+        folder.mkdir(parents=True)
+    (outside / "secret").write_bytes(b"x")
+    (root / "ab" / "c1").symlink_to(outside)
+    (root / "ab" / "link").symlink_to(outside / "secret")
+    for path in (root / "ab" / "c1" / "secret", root / "ab" / "link"):
+        with pytest.raises(UnsafePath):
+            os.close(open_inside(root, path))
+    inside(root, root / "ab")
+
+
+def test_a_descriptor_is_closed_when_the_check_fails(tmp_path):
+    (tmp_path / "folder").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(IsADirectoryError):
+            open_inside(tmp_path, tmp_path / "folder")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_shared_locks_of_threads_do_not_undo_each_other(tmp_path):
+    lock = FileLock(tmp_path / "lock")
+    with lock.shared():
+        with ThreadPoolExecutor(4) as pool:
+
+            def hold(_):
+                with lock.shared():
+                    return True
+
+            assert all(pool.map(hold, range(20)))
+        with pytest.raises(StoreBusy), FileLock(tmp_path / "lock").exclusive():
+            pass
+    with FileLock(tmp_path / "lock").exclusive():
+        pass
+
+
+def test_a_lock_of_another_process_counts(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from cjm_media_storage.files import FileLock\n"
+        "with FileLock(Path(sys.argv[1])).exclusive(): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, tmp_path / "lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(StoreBusy), FileLock(tmp_path / "lock").exclusive():
+            pass
+        other.stdin.close()
+        other.wait()
+    with FileLock(tmp_path / "lock").exclusive():
+        pass
+
+
+def test_fault_55_a_refused_chmod_is_tolerated(open_folder):
+    (open_folder / "of-root").touch()
+    with unprivileged():
+        DISK.chmod(open_folder / "of-root", 0o600)
+
+
+def test_fault_57_a_lock_that_everybody_gets_is_found_out(tmp_path, monkeypatch):
+    assert FileLock(tmp_path / "lock").works()
+    monkeypatch.setattr(files.fcntl, "flock", lambda fd, how: None)
+    assert not FileLock(tmp_path / "lock").works()
+    assert not FileLock(tmp_path / "lock", Disk(flock=False)).works()

@@ -1,0 +1,104 @@
+"What a store knows of its objects."
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from cjm_media_storage.index import Entry, Index, NewReference, NewSource, without_credentials
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def index(tmp_path):
+    index = Index(tmp_path / "index.db")
+    yield index
+    index.database.close()
+
+
+def entry(digest=DIGEST, namespace="assets", extension="jpg", size=8):
+    return Entry(0, digest, namespace, extension, size, 0, 0.0)
+
+
+def test_the_documents_sql_runs_as_it_stands(index, tmp_path):
+    index.commit(entry(), NewSource("https://image.tmdb.org/poster.jpg", "TMDB"))
+    index.commit(entry(), NewSource("https://assets.fanart.tv/movies/12345/poster.jpg", "Fanart.tv"))
+    index.commit(entry("cd" * 32, "actors", ""))
+    with closing(sqlite3.connect(tmp_path / "index.db")) as other:  # as another program would
+        found = other.execute(f"SELECT id, file_path\nFROM cache_image_files\nWHERE file_hash = '{DIGEST}';").fetchall()
+        paths = other.execute("SELECT file_path FROM cache_image_files;").fetchall()
+        candidates = other.execute("SELECT provider, url FROM asset_candidates WHERE cache_file_id = 1").fetchall()
+        library = other.execute("SELECT file_path FROM library_image_files WHERE cache_file_id = 1").fetchall()
+        size = other.execute("SELECT file_size FROM cache_image_files WHERE id = 1").fetchone()
+        plan = other.execute("EXPLAIN QUERY PLAN SELECT id FROM cache_image_files WHERE file_hash = ''").fetchall()
+    assert found == [(1, f"assets/ab/ab/{DIGEST}.jpg")]
+    assert sorted(paths) == [(f"actors/cd/cd/{'cd' * 32}",), (f"assets/ab/ab/{DIGEST}.jpg",)]
+    assert [provider for provider, _ in candidates] == ["TMDB", "Fanart.tv"]
+    assert (library, size) == ([], (8,))
+    assert "USING INDEX" in plan[0][3] or "USING COVERING INDEX" in plan[0][3]
+
+
+def test_the_view_and_the_library_agree_on_paths(index):
+    for extension in ("jpg", ""):
+        index.commit(entry("0f" * 32 if extension else "f0" * 32, extension=extension))
+    shown = {path for (path,) in index.database.fetch("SELECT file_path FROM cache_image_files")}
+    assert shown == {each.path for each in index.all()}
+
+
+def test_only_what_is_new_is_written(index):
+    source, reference = NewSource("https://example.org/a.jpg", "TMDB"), NewReference("movie:1", "poster")
+    assert index.commit(entry(), source, reference)
+    (known,) = index.entries(DIGEST)
+    before = index.database.fetch_one("PRAGMA data_version"), index.totals()
+    written = index.database.transaction
+    index.database.transaction = None  # would fail if it were used
+    assert not index.commit(known, source, reference)
+    index.database.transaction = written
+    assert (index.database.fetch_one("PRAGMA data_version"), index.totals()) == before
+
+
+def test_one_url_with_several_objects_in_order_of_time(index, monkeypatch):
+    clock = iter([100.0, 50.0, 60.0, 10.0])  # also when it is set back
+    monkeypatch.setattr("cjm_media_storage.index.time.time", lambda: next(clock))
+    url = NewSource("https://example.org/poster.jpg", "TMDB")
+    for digest in (DIGEST, "cd" * 32, DIGEST):
+        index.commit(entry(digest), url)
+    found = index.sources("location = ?", (url.location,))
+    assert [source.hash for source in found] == ["sha256:" + "cd" * 32, "sha256:" + DIGEST]
+    assert found[-1].first_seen == 100.0
+    assert found[-1].last_seen > found[0].last_seen
+
+
+def test_an_object_in_two_namespaces_is_two_objects(index):
+    assert index.commit(entry()) and index.commit(entry(namespace="actors"))
+    assert not index.commit(entry(extension="jpeg"))
+    assert [(each.namespace, each.extension) for each in index.entries(DIGEST)] == [
+        ("assets", "jpg"),
+        ("actors", "jpg"),
+    ]
+    assert [each.namespace for each in index.all("actors")] == ["actors"]
+
+
+def test_prefixes(index):
+    digests = ["abcd" + "0" * 60, "abcd" + "f" * 60, "abce" + "0" * 60]
+    for digest in digests:
+        index.commit(entry(digest))
+    assert index.beginning("abcd") == digests[:2]
+    assert index.beginning(digests[1]) == [digests[1]]
+    assert index.beginning("abcc") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("https://user:p%40ss@example.org/a.jpg", "https://example.org/a.jpg"),
+        ("https://user@example.org:8080/a?b=c@d#e", "https://example.org:8080/a?b=c@d#e"),
+        ("https://example.org/@handle", "https://example.org/@handle"),
+        ("javascript:alert(1)", "javascript:alert(1)"),
+        ("/films/a@b.mkv", "/films/a@b.mkv"),
+        ("https://[broken@", "https://[broken@"),
+    ],
+)
+def test_fault_52_credentials_are_removed_on_request(url, clean):
+    assert without_credentials(url) == clean

@@ -1,0 +1,315 @@
+"Bytes on their way in: everything that can go wrong before they are stored."
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import unicodedata
+
+import pytest
+from conftest import staged, tree, unprivileged
+
+from cjm_media_storage import hashing
+from cjm_media_storage.files import Disk
+from cjm_media_storage.ingest import SMALL, Staging
+from cjm_media_storage.storage import (
+    ContentStore,
+    Hasher,
+    HashMismatch,
+    InvalidHash,
+    NoSpace,
+    SizeMismatch,
+    SourceChanged,
+    SourceError,
+    TooLarge,
+    hash_bytes,
+)
+
+SIZES = [1000, SMALL, SMALL + 1, 3 * SMALL + 7]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_staging(store):
+    yield
+    assert staged(store) == []
+
+
+def refused(store, error, content, **options):
+    "Check that putting `content` fails with `error` and leaves nothing behind"
+    with pytest.raises(error) as caught:
+        store.put(content, **options)
+    assert (tree(store), store.stats()["sources"], staged(store)) == ([], 0, [])
+    return caught.value
+
+
+@pytest.fixture
+def when_read(monkeypatch):
+    "Call a function once, when the first bytes of a source have been hashed"
+
+    def arrange(function):
+        todo, update = [function], Hasher.update
+
+        def updating(self, data):
+            update(self, data)
+            if todo:
+                todo.pop()()
+
+        monkeypatch.setattr(hashing.Hasher, "update", updating)
+
+    return arrange
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("disk", [Disk(), Disk(reflink=False), Disk(reflink=False, copy_range=False)], ids=str)
+def test_a_file_of_any_size_by_any_way_of_copying(tmp_path, size, disk):
+    content = os.urandom(size)
+    (tmp_path / "film.mkv").write_bytes(content)
+    with ContentStore(tmp_path / "by-way", disk=disk) as store:
+        assert store.put(tmp_path / "film.mkv").hash == hash_bytes(content)
+        assert store.read(hash_bytes(content)) == content
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_streams_and_iterators_of_any_size(store, size):
+    content = os.urandom(size)
+    parts = [content[i : i + 100_000] for i in range(0, size, 100_000)]
+    for number, source in enumerate((io.BytesIO(content), iter(parts), parts, bytearray(content), memoryview(content))):
+        result = store.put(source)
+        assert (result.hash, result.size, result.created) == (hash_bytes(content), size, number == 0)
+    assert store.read(result.hash) == content
+
+
+def test_known_bytes_cost_no_temporary_file(store, tmp_path, monkeypatch):
+    for name, size in (("small", 1000), ("large", 2 * SMALL)):
+        (tmp_path / name).write_bytes(os.urandom(size))
+        store.put(tmp_path / name)
+        monkeypatch.setattr(Staging, "file", None)
+        assert not store.put(tmp_path / name).created
+        assert not store.put((tmp_path / name).read_bytes()).created
+        monkeypatch.undo()
+
+
+def test_fault_07_a_link_to_a_file(store, tmp_path):
+    (tmp_path / "poster.jpg").write_bytes(b"a poster")
+    (tmp_path / "link.jpg").symlink_to("poster.jpg")
+    refused(store, SourceError, tmp_path / "link.jpg", follow_symlinks=False)
+    assert store.put(tmp_path / "link.jpg").hash == hash_bytes(b"a poster")
+    assert not store.path(hash_bytes(b"a poster")).is_symlink()
+
+
+def test_fault_08_links_that_lead_nowhere(store, tmp_path):
+    (tmp_path / "dangling").symlink_to("gone")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("dangling", "loop"):
+        assert isinstance(refused(store, SourceError, tmp_path / name).__cause__, OSError)
+
+
+def test_fault_09_what_is_no_file_is_refused_at_once(store, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        os.chdir(tmp_path)
+        server.bind("socket")
+        for path in (tmp_path / "fifo", tmp_path / "socket", tmp_path, "/dev/null", "/dev/zero"):
+            assert "regular file" in str(refused(store, SourceError, path))
+    for path in ("", "nul\0name", tmp_path / "gone"):
+        refused(store, SourceError, path)
+
+
+@pytest.mark.parametrize("size", [1000, 3 * SMALL])
+def test_fault_12_a_file_that_is_written_while_it_is_read(store, tmp_path, when_read, size):
+    path = tmp_path / "recording.wav"
+
+    def grow():
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    def shrink():
+        os.truncate(path, 10)
+
+    def replace():
+        (tmp_path / "new").write_bytes(b"x" * size)
+        os.replace(tmp_path / "new", path)
+
+    def edit():
+        with path.open("r+b") as file:
+            file.write(b"edit")
+        os.utime(path, ns=(1, 1))
+
+    for change in (grow, shrink, replace, edit):
+        path.write_bytes(os.urandom(size))
+        when_read(change)
+        assert isinstance(refused(store, SourceChanged, path), SourceError)
+
+
+@pytest.mark.parametrize("size", [1000, 3 * SMALL])
+def test_fault_13_a_file_that_is_unlinked_while_it_is_read(store, tmp_path, when_read, size):
+    path, content = tmp_path / "recording.wav", os.urandom(size)
+
+    def shrink_and_unlink():
+        os.truncate(path, 10)
+        path.unlink()
+
+    path.write_bytes(content)
+    when_read(shrink_and_unlink)
+    refused(store, SourceChanged, path)
+
+    path.write_bytes(content)
+    when_read(path.unlink)
+    assert store.put(path).hash == hash_bytes(content)
+
+
+def test_fault_14_a_file_that_may_not_be_read_does_not_stop_the_others(open_folder):
+    (open_folder / "private.jpg").write_bytes(b"private")
+    (open_folder / "private.jpg").chmod(0)
+    (open_folder / "poster.jpg").write_bytes(b"a poster")
+    results = []
+    with unprivileged(), ContentStore(open_folder / "store") as store:
+        for name in ("private.jpg", "poster.jpg"):
+            try:
+                results.append(store.put(open_folder / name).hash)
+            except SourceError as e:
+                results.append(type(e.__cause__))
+    assert results == [PermissionError, hash_bytes(b"a poster")]
+
+
+def test_fault_15_an_input_error_of_the_disk(store):
+    error = refused(store, SourceError, "/proc/self/mem")  # a regular file whose first page cannot be read: EIO
+    assert error.__cause__.strerror == "Input/output error"
+
+
+def test_fault_16_the_empty_file(store, tmp_path):
+    (tmp_path / "empty").touch()
+    for content in (tmp_path / "empty", b"", io.BytesIO(), iter([])):
+        refused(store, SourceError, content, allow_empty=False)
+    for content in (tmp_path / "empty", b"", io.BytesIO(), iter([])):
+        assert store.put(content).hash.startswith("sha256:e3b0c442")
+    assert len(store) == 1
+
+
+def test_fault_17_too_large(store, tmp_path):
+    def endless():
+        while True:
+            yield b"x" * 65536
+
+    (tmp_path / "large").write_bytes(b"x" * 101)
+    for content in (tmp_path / "large", b"x" * 101, io.BytesIO(b"x" * 101)):
+        assert refused(store, TooLarge, content, max_size=100).limit == 100
+    refused(store, TooLarge, endless(), max_size=5 * SMALL)
+    assert store.put(b"x" * 100, max_size=100).size == 100
+
+
+def test_fault_18_a_stream_that_breaks_off(store):
+    def breaking(count):
+        for _ in range(count):
+            yield b"x" * 1000
+        raise ConnectionResetError("the provider hung up")
+
+    for count in (0, 5, 2 * SMALL // 1000):
+        error = refused(store, SourceError, breaking(count))
+        assert error.seen == count * 1000
+        assert isinstance(error.__cause__, ConnectionResetError)
+    for content in (b"x" * 99, io.BytesIO(b"x" * 99), iter([b"x" * 99])):
+        error = refused(store, SizeMismatch, content, expected_size=100)
+        assert (error.expected, error.seen) == (100, 99)
+    refused(store, SizeMismatch, iter([b"x" * 99, b"yy"]), expected_size=100)
+
+
+def test_streams_that_give_no_bytes(store):
+    for content in (io.StringIO("text"), ["text"], [7], 7, None):
+        assert "TypeError" in str(refused(store, SourceError, content))
+
+
+def test_fault_19_other_bytes_than_expected(store, tmp_path):
+    (tmp_path / "large").write_bytes(b"x" * 2 * SMALL)
+    expected = hash_bytes(b"a poster")
+    for content in (b"another", io.BytesIO(b"another"), tmp_path / "large", iter([b"x" * 2 * SMALL])):
+        error = refused(store, HashMismatch, content, expected_hash=expected)
+        assert error.expected == expected
+        assert error.actual.startswith("sha256:")
+    refused(store, InvalidHash, b"a poster", expected_hash="a poster")
+    assert store.put(b"a poster", expected_hash=expected).hash == expected
+
+
+@pytest.mark.parametrize(
+    "call", ["create", "write", "copy", "chmod", "sync_file", "link", "make_folder", "sync_folder"]
+)
+def test_fault_20_a_full_disk_leaves_a_store_that_works(tmp_path, call):
+    ContentStore(tmp_path / "store").close()  # so that the disk is full for the puts only
+    film = tmp_path / "film.mkv"
+    film.write_bytes(b"x" * 2 * SMALL)
+
+    class Full(Disk):
+        "A disk on which one kind of call finds no space, until there is room"
+
+    disk = Full(reflink=False)
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        store._staging._claim()  # its folder, too, is made before the disk is full
+
+        def no_space(*args):
+            raise NoSpace("object")
+
+        setattr(Full, call, no_space)
+        for content in {"write": [b"a poster"], "copy": [film]}.get(call, [b"a poster", film]):
+            with pytest.raises(NoSpace):
+                store.put(content)
+        delattr(Full, call)
+        assert (len(store), staged(store)) == (0, [])
+        assert store.read(store.put(b"a poster").hash, verify=True) == b"a poster"
+        assert store.put(film).size == 2 * SMALL
+
+
+def test_fault_34_names_of_every_kind(store, tmp_path):
+    names = [
+        b"caf\xe9.mp3",
+        unicodedata.normalize("NFC", "café").encode(),
+        unicodedata.normalize("NFD", "café").encode(),
+        b"x" * 251 + b".jpg",
+        b'it\'s "quoted".jpg',
+        b"two\nlines.jpg",
+        b"-rf.jpg",
+        "🎬.mkv".encode(),
+    ]
+    for name in names:
+        path = os.path.join(os.fsencode(tmp_path), name)
+        with open(path, "wb") as file:
+            file.write(b"content of " + name)
+        result = store.put(os.fsdecode(path))
+        (source,) = store.find_by_source(os.fsdecode(path))
+        assert (os.fsencode(source.location), source.hash) == (path, result.hash)
+        assert store.read(result.hash) == b"content of " + name
+    assert len(store) == len(names)
+
+
+def test_fault_54_an_interpreter_that_ends_in_the_middle_of_a_put(tmp_path, store):
+    program = """
+import os, sys
+from cjm_media_storage.storage import ContentStore
+def content():
+    for _ in range(40): yield b"x" * 65536
+    os._exit(7)
+ContentStore(sys.argv[1]).put(content())
+"""
+    child = subprocess.run([sys.executable, "-c", program, store.root])
+    assert child.returncode == 7
+    assert len(staged(store)) == 1
+    with ContentStore(store.root) as again:
+        assert (staged(again), len(again)) == ([], 0)
+
+
+def test_staging_of_a_living_process_is_left_alone(store):
+    with store._staging.file() as (path, _):
+        ContentStore(store.root).close()
+        assert path.exists()
+
+
+def test_fault_57_without_locks_that_work_nothing_is_swept(store, tmp_path):
+    left = store.root / ".store" / "staging" / "boot-1-2"
+    left.mkdir(parents=True)
+    (left / "0").write_bytes(b"somebody may still be writing this")
+    with ContentStore(store.root, disk=Disk(flock=False)) as without:
+        assert not without.locks_work
+        assert without.put(b"a poster").created
+    assert (left / "0").exists()
+    ContentStore(store.root).close()
+    assert not left.exists()

@@ -1,0 +1,168 @@
+"The tree of objects: healing, refusing, and the order of calls that makes a name durable."
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+from conftest import tree
+
+from cjm_media_storage.files import Disk
+from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def overwrite(path, content):
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def quarantined(store):
+    return [path.read_bytes() for path in (store.root / ".store" / "quarantine").glob("*")]
+
+
+class Recorder(Disk):
+    "A disk that writes down what it is asked, each path by the role it plays"
+
+    def __getattribute__(self, name):
+        attribute = super().__getattribute__(name)
+        if name.startswith("_") or not callable(attribute):
+            return attribute
+
+        def recorded(*args):
+            result = attribute(*args)
+            calls.append((name, args))
+            return result
+
+        return recorded
+
+
+calls = []
+
+
+def test_the_order_of_a_durable_put(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        calls.clear()
+        commit = store._index.commit
+        store._index.commit = lambda *args: calls.append(("commit", ())) or commit(*args)
+        final = store.put(b"a poster").path
+
+    order = [name for name, _ in calls if name in ("write", "sync_file", "link", "commit")]
+    assert order == ["write", "sync_file", "link", "commit"]
+    linked = calls.index(next(call for call in calls if call[0] == "link"))
+    committed = calls.index(("commit", ()))
+    staged, target = calls[linked][1]
+    assert target == final
+    assert calls.index(("sync_file", (staged,))) < linked < calls.index(("sync_folder", (final.parent,))) < committed
+    made = [args[0] for name, args in calls[:committed] if name == "make_folder"]
+    synced = [args[0] for name, args in calls[:committed] if name == "sync_folder"]
+    for folder in (final.parent, final.parent.parent, store.root / "assets"):
+        assert folder in made and folder.parent in synced
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
+@pytest.mark.parametrize("wrong", [b"A POSTER", b"", b"a longer poster"])
+def test_fault_30_putting_heals_and_keeps_the_wrong_bytes(tmp_path, caplog, disk, wrong):
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        path = store.put(b"a poster").path
+        overwrite(path, wrong)
+        with pytest.raises(CorruptObject):
+            store.open(hash_bytes(b"a poster"), verify=True)
+        assert not store.put(b"a poster").created
+        assert store.read(hash_bytes(b"a poster"), verify=True) == b"a poster"
+        assert quarantined(store) == [wrong]
+        assert path.stat().st_mode & 0o777 == 0o444
+    assert "quarantine" in caplog.text
+
+
+def test_fault_30_wrong_bytes_that_the_index_does_not_know(store):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    overwrite(path, b"A POSTER")
+    assert store.put(b"a poster").created
+    assert (path.read_bytes(), quarantined(store)) == (b"a poster", [b"A POSTER"])
+
+
+def test_a_file_that_a_crash_left_is_adopted(store):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    inode = path.stat().st_ino
+    result = store.put(b"a poster")
+    assert (result.created, path.stat().st_ino, quarantined(store)) == (True, inode, [])
+
+
+def test_an_object_whose_file_is_gone_is_told_and_healed(store):
+    result = store.put(b"a poster")
+    result.path.unlink()
+    with pytest.raises(MissingObject):
+        store.open(result.hash)
+    again = store.put(b"a poster")
+    assert (again.created, again.link_mode) == (False, "copy")
+    assert store.read(result.hash) == b"a poster"
+
+
+def test_a_folder_in_the_place_of_an_object_is_quarantined(store):
+    path = store.put(b"a poster").path
+    path.unlink()
+    path.mkdir()
+    (path / "thumbnail").write_bytes(b"somebody put it here")
+    store.put(b"a poster")
+    assert store.read(hash_bytes(b"a poster")) == b"a poster"
+    assert [p.name for p in (store.root / ".store" / "quarantine").glob("*/*")] == ["thumbnail"]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+def test_fault_11_links_that_lead_out_of_the_store_are_refused(store, tmp_path, level):
+    path = store.put(b"a poster").path
+    place = [path, *path.parents][level]
+    outside = tmp_path / "outside"
+    place.rename(outside)
+    place.symlink_to(outside)
+    before = sorted(outside.rglob("*")) if outside.is_dir() else outside.read_bytes()
+    for attempt in (lambda: store.put(b"a poster"), lambda: store.read(hash_bytes(b"a poster"))):
+        with pytest.raises(UnsafePath):
+            attempt()
+    assert (sorted(outside.rglob("*")) if outside.is_dir() else outside.read_bytes()) == before
+
+
+def test_fault_11_a_new_object_does_not_follow_such_a_link(store, tmp_path):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    outside = tmp_path / "outside"
+    path.parent.rename(outside)
+    path.parent.symlink_to(outside)
+    with pytest.raises(UnsafePath):
+        store.put(b"a poster")
+
+
+def test_fault_56_a_size_in_the_index_that_differs_from_the_file(store):
+    result = store.put(b"a poster")
+    with closing(sqlite3.connect(store.root / ".store" / "index.db")) as other:
+        other.execute("UPDATE objects SET size = 7")
+        other.commit()
+    again = store.put(b"a poster")  # the bytes decide, and the index is corrected
+    assert (again.created, again.size, quarantined(store)) == (False, 8, [])
+    assert store.get(result.hash).size == 8
+
+
+def test_a_store_that_was_copied_elsewhere_works_there(store, tmp_path):
+    result = store.put(b"a poster", extension="jpg")
+    store.close()
+    shutil.copytree(store.root, tmp_path / "copy", copy_function=shutil.copy)  # new times, as `cp -r` gives
+    with ContentStore(tmp_path / "copy") as copy:
+        assert copy.read(result.hash, verify=True) == b"a poster"
+        assert not copy.put(b"a poster").created
+        assert copy.path(result.hash).is_relative_to(tmp_path / "copy")
+
+
+def test_a_second_namespace_is_linked_or_copied(tmp_path):
+    for disk, mode, same in ((Disk(), "hardlink", True), (Disk(reflink=False, hardlink=False), "copy", False)):
+        with ContentStore(tmp_path / mode, disk=disk) as store:
+            first, second = store.put(b"a poster"), store.put(b"a poster", namespace="actors")
+            assert (second.created, second.link_mode) == (True, mode)
+            assert os.path.samefile(first.path, second.path) is same
+            assert len(tree(store)) == 2
+            first.path.unlink()
+            assert store.read(first.hash) == b"a poster"
