@@ -1,15 +1,38 @@
-"settings.ini, which tools of nbdev 2 look for, says nothing that pyproject.toml does not."
+"What is said in two places is the same in both."
 
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
 from nbdev.config import get_config
 
+import cjm_media_storage
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_settings_agree():
-    ini, cfg = ConfigParser(), get_config(ROOT)
+def test_settings_ini_says_nothing_that_pyproject_does_not():
+    ini, config = ConfigParser(), get_config(ROOT)
     ini.read(ROOT / "settings.ini")
-    folders = {k: cfg.get(k).name for k in ("lib_path", "nbs_path", "doc_path")}
-    assert dict(ini["DEFAULT"]) == {"lib_name": cfg.lib_name, **folders}
+    folders = {key: config.get(key).name for key in ("lib_path", "nbs_path", "doc_path")}
+    assert dict(ini["DEFAULT"]) == {"lib_name": config.lib_name, **folders}
+
+
+def test_the_changelog_begins_with_what_is_not_released_or_with_this_version():
+    first = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1)
+    assert first == "Unreleased" or first.startswith(cjm_media_storage.__version__)
+
+
+def test_there_is_a_test_file_for_every_notebook():
+    names = {re.sub(r"^\d+_", "", path.stem) for path in ROOT.glob("nbs/[0-9]*.ipynb")}
+    tests = {path.stem.removeprefix("test_") for path in ROOT.glob("tests/test_*.py")}
+    # errors are raised in all the others, and storage is the face of them all
+    assert names - tests == {"errors", "storage"}
+
+
+def test_every_promise_in_faults_md_is_tested_and_every_such_test_is_listed():
+    listed = {
+        int(number) for number in re.findall(r"^\| (\d+) \|", (ROOT / "tests/FAULTS.md").read_text(), re.MULTILINE)
+    }
+    sources = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
+    assert {int(number) for number in re.findall(r"def test_fault_(\d+)_", sources)} == listed
