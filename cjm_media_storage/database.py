@@ -38,7 +38,7 @@ def fail(
 ) -> NoReturn:
     "Raise the typed error for what SQLite said; what is a mistake of the program is raised as it is"
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         raise StoreBusy(path) from error
     if code == sqlite3.SQLITE_FULL:
         raise NoSpace(path) from error
@@ -164,7 +164,9 @@ class Database:
         disk: Disk = DISK,
     ) -> None:
         "Open `path` and bring it up to date"
-        self.path, self.version, self.timeout, self.durable = os.fspath(path), version, timeout, durable
+        path = os.fspath(path)
+        self.path = path if path == MEMORY else os.path.abspath(path)  # a thread may open it after a change of folder
+        self.version, self.timeout, self.durable = version, timeout, durable
         self._disk, self._plan, self._backup = disk, plan, backup
         self._closed = False
         self._reset()
@@ -265,7 +267,7 @@ class Database:
 
     def _prepare(self) -> None:
         "Make the file if it is missing, choose its journal, and run what `plan` says"
-        folder = Path(self.path).absolute().parent
+        folder = Path(self.path).parent
         if not self._uri:
             self._disk.make_folder(folder)
             if Path(self.path).is_dir():
