@@ -195,10 +195,14 @@ class Database:
         con = sqlite3.connect(
             target, self.timeout, isolation_level=None, check_same_thread=False, uri=uri, cached_statements=256
         )
-        con.execute("PRAGMA foreign_keys=ON")
-        con.execute("PRAGMA wal_autocheckpoint=0")
-        con.execute("PRAGMA journal_size_limit=0")
-        con.execute(f"PRAGMA synchronous={'EXTRA' if self.durable else 'NORMAL'}")
+        try:
+            con.execute("PRAGMA foreign_keys=ON")
+            con.execute("PRAGMA wal_autocheckpoint=0")
+            con.execute("PRAGMA journal_size_limit=0")
+            con.execute(f"PRAGMA synchronous={'EXTRA' if self.durable else 'NORMAL'}")  # reads the file
+        except sqlite3.Error:
+            con.close()
+            raise
         return con
 
     def _mine(self) -> Connection:
