@@ -358,7 +358,8 @@ if __name__ == "__main__":
     elif method == "thread":
         started = threading.Event()
         def run():
-            work("word")
+            database = open_words(path)  # held by a thread that never ends
+            add(database, "word")
             started.set()
             threading.Event().wait()
         threading.Thread(target=run, daemon=True).start()
