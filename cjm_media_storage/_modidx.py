@@ -152,6 +152,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'cjm_media_storage/database.py'),
                                             'cjm_media_storage.database._close_all': ( 'database.html#_close_all',
                                                                                        'cjm_media_storage/database.py'),
+                                            'cjm_media_storage.database.abandon': ( 'database.html#abandon',
+                                                                                    'cjm_media_storage/database.py'),
                                             'cjm_media_storage.database.close_if_alive': ( 'database.html#close_if_alive',
                                                                                            'cjm_media_storage/database.py'),
                                             'cjm_media_storage.database.close_with_worker': ( 'database.html#close_with_worker',

@@ -95,9 +95,8 @@ class MediaAnalysisStorage(ResultStorage[MediaAnalysisRow]):
         config_hash: str | None = None,
     ) -> MediaAnalysisRow | None:  # None is a miss
         "The result for a path and settings; with `file_hash`, only if the file had that content"
-        given = [*hashes, *(value for value in (file_hash, config_hash) if value is not None)]
-        if hashes and file_hash is not None:
-            given = [file_hash, *hashes]
+        named = [value for value in (file_hash, config_hash) if value is not None]
+        given = [*hashes, *named] if file_hash is None else [*named[:1], *hashes, *named[1:]]
         if not 1 <= len(given) <= 2 or (len(given) == 1 and file_hash is not None):
             raise TypeError("get_cached takes (file_path, config_hash) or (file_path, file_hash, config_hash)")
         where, parameters = "file_path = ? AND config_hash = ?", [path_key(file_path), given[-1]]

@@ -9,14 +9,11 @@ __all__ = ['LIMIT', 'WIRES', 'listening', 'record']
 import json
 import logging
 import sys
-from contextvars import ContextVar
 from typing import Any
 
 # %% ../nbs/05_journal.ipynb #802f78ba
 LIMIT = 16 << 10  # Bytes of JSON a call: well below the header limits of h11 (16 kB a read, 64 kB in all) and proxies
 WIRES = ("cjm_substrate.core.wire", "cjm_plugin_system.core.wire")
-
-_written: ContextVar[tuple[object, int]] = ContextVar("cjm_media_storage_journal", default=(None, 0))
 
 
 def listening() -> bool:
@@ -34,13 +31,10 @@ def record(
         if wire is None:
             continue
         try:
-            accounts = getattr(wire, "_CALL_ACCOUNTS", None)  # a fresh list each call: tells one call from the next
-            call = accounts.get() if accounts is not None else None
-            last, written = _written.get()
-            size = len(json.dumps({"event_type": event, "payload": payload})) + 2
-            written = size + (written if call is last else 0)
-            if written <= LIMIT:
-                _written.set((call, written))
+            accounts = getattr(wire, "_CALL_ACCOUNTS", None)  # a fresh list each call
+            call = accounts.get() if accounts is not None else []
+            # The list is measured itself: it is shared by all threads of a call, whose contexts differ.
+            if call is not None and len(json.dumps([*call, {"event_type": event, "payload": payload}])) <= LIMIT:
                 wire.record_account(event, payload)
         except Exception:
             logging.getLogger(__name__).warning("the worker's journal refused an entry", exc_info=True)

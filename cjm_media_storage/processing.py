@@ -217,7 +217,7 @@ class MediaProcessingStorage(ResultStorage[MediaProcessingRow]):
         self,
         row: MediaProcessingRow,
     ) -> Sequence[Any]:
-        for hash in (row.input_hash, row.output_hash, *([row.config_hash] if row.config_hash else [])):
+        for hash in (row.input_hash, row.output_hash, *([] if row.config_hash == "" else [row.config_hash])):
             parse_hash(hash)
         return (
             to_text(row.job_id, "job_id"),
