@@ -190,7 +190,7 @@ class AddSummary:
             return replace(self, failed=self.failed + 1, failures=(*self.failures, added)[:SHOWN])
         if added.result is None:
             return replace(self, skipped=self.skipped + 1)
-        written = added.result.link_mode in ("copy", "reflink")
+        written = added.result.created and added.result.link_mode in ("copy", "reflink")
         counted = replace(
             self,
             new_bytes=self.new_bytes + added.result.size * written,
@@ -249,6 +249,7 @@ def _progress(
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
+        TextColumn("left"),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -314,7 +315,7 @@ def add(
         Path | None,
         typer.Option(
             envvar="MEDIA_STORAGE_STORE",
-            help="Where to keep the objects; made if missing. Else the nearest store upwards from here, or ./media-store",
+            help="The store; made if missing. Else the nearest one upwards from here, or ./media-store",
             show_default=False,
         ),
     ] = None,

@@ -153,17 +153,17 @@ def test_what_it_says_to_try_works(folder):
     checked = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(checked) == report.created
     assert all(re.fullmatch(r"(\w{64})  \S+/\1\.\w+", line) for line in checked)
-    command = [sys.executable, "-m", "cjm_media_storage.cli", *shlex.split(add)[1:]]
-    added = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert re.search(rf"^ *new +0 ", added, re.MULTILINE)
-    assert re.search(rf"^ *already known, saved +{report.received} ", added, re.MULTILINE)
-
     *statements, sources, jobs = (line.strip() for line in lines[-4:])
     names = {}
     exec("\n".join(statements), names)
     with contextlib.closing(names["store"]):
         assert [source.provider for source in eval(sources, names)] == ["TMDB", "Fanart.tv"]
     assert [row.ranges[0]["start"] for row in eval(jobs, names)] == [0.6, 0.0, 0.6]
+
+    command = [sys.executable, "-m", "cjm_media_storage.cli", *shlex.split(add)[1:]]
+    added = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^ *new +0 ", added, re.MULTILINE)
+    assert re.search(rf"^ *already known, saved +{report.received} ", added, re.MULTILINE)
 
 
 def test_jobs_are_recorded_with_both_hashes(folder):
