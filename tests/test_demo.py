@@ -79,6 +79,7 @@ def test_counts_are_true(folder):
         assert all(hash in store for hash in kept)
         poster = hash_file(folder / "media" / "tmdb.png")
         assert [source.provider for source in store.sources(poster)] == ["TMDB", "Fanart.tv"]
+        assert all(source.location.startswith("https://") for source in store.sources(poster))
         assert {reference.owner for reference in store.references(poster)} == {"movie:101", "movie:102"}
     with MediaAnalysisStorage(folder / "results" / "analysis.db") as results:
         assert len(results) == 3
