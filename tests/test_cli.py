@@ -1,0 +1,413 @@
+"The command `media-storage`, run as people run it."
+
+import hashlib
+import inspect
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cjm_media_storage.cli import AddSummary, Found, add_files, find_files, find_store, printable
+from cjm_media_storage.storage import ContentStore, InvalidNamespace, NoSpace
+
+COMMAND = [sys.executable, "-m", "cjm_media_storage.cli"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    "A folder of its own for each test, as the current one"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MEDIA_STORAGE_STORE", raising=False)
+    monkeypatch.setenv("PYTHONUTF8", "1")
+    return tmp_path
+
+
+def media_storage(*args, **options):
+    "Run the command; its exit code, and what it printed"
+    run = subprocess.run([*COMMAND, *map(os.fsencode, args)], capture_output=True, text=True, timeout=60, **options)
+    assert "Traceback" not in run.stderr
+    return run.returncode, run.stdout, run.stderr
+
+
+def counts(out):
+    "The summary's rows, by name: files"
+    rows = re.findall(r"^ *(seen|new|already known|failed|skipped)[^\d:]*? +([\d,]+)", out, re.MULTILINE)
+    return {name: int(number.replace(",", "")) for name, number in rows}
+
+
+def summarize(results):
+    summary = AddSummary()
+    for added in results:
+        summary = summary.plus(added)
+    return summary
+
+
+def digests(store):
+    "Digests in the names of the objects of a store, each checked against its bytes"
+    paths = [path for path in Path(store, "assets").rglob("*") if path.is_file()]
+    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name[:64] for path in paths)
+    return sorted(path.name[:64] for path in paths)
+
+
+ODD_NAMES = [b"caf\xe9.mp3", b"two\nlines.png", b"-rf", b'it\'s "quoted".wav', b"[red]x[bold].jpg", b"\x1b[31m.gif"]
+
+
+@pytest.fixture
+def films(here):
+    "Files with odd names, each there twice; and some that are none"
+    folder = here / "films"
+    (folder / "copies").mkdir(parents=True)
+    for name in ODD_NAMES:
+        for place in (folder, folder / "copies"):
+            Path(os.fsdecode(os.path.join(os.fsencode(place), name))).write_bytes(b"content of " + name)
+    (folder / "gone.mkv").symlink_to(here / "nowhere")
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+# ---- add
+
+
+def test_add_twice(films):
+    code, out, _ = media_storage("add", "films")
+    wanted = sorted(hashlib.sha256(b"content of " + name).hexdigest() for name in ODD_NAMES)
+    assert digests("media-store") == wanted
+    size = sum(len(b"content of " + name) for name in ODD_NAMES)
+    assert (code, counts(out)) == (1, {"seen": 13, "new": 6, "already known": 6, "failed": 1, "skipped": 2})
+    assert re.search(rf"^ *new +6 +{size} bytes$", out, re.MULTILINE)
+    assert re.search(rf"^ *already known, saved +6 +{size} bytes$", out, re.MULTILINE)
+    assert f"failed: {films.name}/gone.mkv: No such file or directory" in out
+
+    code, out, _ = media_storage("add", "films")
+    assert (code, counts(out)) == (1, {"seen": 13, "new": 0, "already known": 12, "failed": 1, "skipped": 2})
+    assert digests("media-store") == wanted
+
+
+def test_names_are_printed_safely(films):
+    for name in ODD_NAMES:
+        os.symlink(b"nowhere", os.path.join(os.fsencode(films), b"gone " + name))
+    code, out, _ = media_storage("add", "films")
+    assert code == 1
+    assert "\x1b" not in out
+    shown = ["caf\\xe9.mp3", "two\\nlines.png", "-rf", 'it\'s "quoted".wav', "[red]x[bold].jpg", "\\x1b[31m.gif"]
+    assert all(f"failed: films/gone {name}: No such file" in out for name in shown)
+
+
+def test_all_is_well(here):
+    (here / "a.jpg").write_bytes(b"a poster")
+    code, out, err = media_storage("add", "a.jpg")
+    assert (code, err) == (0, "")
+    assert "skipped" not in out
+    assert str(here / "media-store") in out
+
+
+def test_many_failures_are_counted_and_few_shown(here):
+    (here / "films").mkdir()
+    for n in range(30):
+        (here / "films" / f"{n}.mkv").symlink_to("nowhere")
+    code, out, _ = media_storage("add", "films")
+    assert (code, counts(out)["failed"]) == (1, 30)
+    assert out.count("No such file") == 10
+    assert "failed: and 20 more" in out
+
+
+def test_a_pipe_that_was_named_fails_at_once(here):
+    os.mkfifo(here / "pipe")
+    code, out, _ = media_storage("add", "pipe")
+    assert code == 1
+    assert "failed: pipe: it is not a regular file" in out
+
+
+def test_the_store_may_lie_among_the_files(here):
+    (here / "a.jpg").write_bytes(b"a poster")
+    for expected in ({"new": 1, "already known": 0}, {"new": 0, "already known": 1}):
+        code, out, _ = media_storage("add", ".", "--store", "store")
+        assert code == 0
+        assert counts(out) == {"seen": 1, "failed": 0, **expected}
+
+
+def test_namespace(here):
+    (here / "a.jpg").write_bytes(b"a poster")
+    assert media_storage("add", "a.jpg")[0] == 0
+    code, out, _ = media_storage("add", "a.jpg", "--namespace", "actors")
+    assert (code, counts(out)["new"]) == (0, 1)
+    assert re.search(r"^ *new +1 +0 bytes$", out, re.MULTILINE)  # linked, not copied
+    assert len(list(Path("media-store/actors").rglob("*.jpg"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["add", "nowhere"], "nowhere"),
+        (["add"], "FOLDER"),
+        (["add", "a.jpg", "--store", "full"], "is not empty"),
+        (["add", "a.jpg", "--namespace", "../up"], "is not a namespace"),
+        (["add", "store/.store", "--store", "store"], "lies inside the store"),
+        (["demo", "--folder", "full"], "is not empty"),
+        (["dance"], "dance"),
+    ],
+)
+def test_bad_use(here, args, message):
+    (here / "a.jpg").write_bytes(b"a poster")
+    (here / "full").mkdir()
+    (here / "full" / "b.jpg").write_bytes(b"another")
+    ContentStore(here / "store").close()
+    code, _, err = media_storage(*args)
+    assert code == 2
+    assert message in err
+    assert os.listdir("full") == ["b.jpg"]
+
+
+def test_errors_are_one_line_unless_debugged(here):
+    (here / "store" / ".store").mkdir(parents=True)
+    (here / "store" / ".store" / "format.json").write_text("{}")
+    (here / "a.jpg").write_bytes(b"a poster")
+    code, out, err = media_storage("add", "a.jpg", "--store", "store")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "it is not a store's marker" in err
+    run = subprocess.run([*COMMAND, "--debug", "add", "a.jpg", "--store", "store"], capture_output=True, text=True)
+    assert "Traceback" in run.stderr
+
+
+# ---- which store
+
+
+def test_find_store(here):
+    inner = here / "store" / "assets" / "ab"
+    assert find_store(here) == here / "media-store"
+    ContentStore(here / "store").close()
+    inner.mkdir(parents=True)
+    assert find_store(inner) == find_store(here / "store") == here / "store"
+    assert find_store(here) == here / "media-store"
+
+
+def test_store_by_option_environment_and_folder(here, monkeypatch):
+    (here / "a.jpg").write_bytes(b"a poster")
+    file = str(here / "a.jpg")
+    monkeypatch.setenv("MEDIA_STORAGE_STORE", str(here / "by environment"))
+    assert f"store: {here}/by option\n" in media_storage("add", file, "--store", "by option")[1]
+    assert f"store: {here}/by environment\n" in media_storage("add", file)[1]
+    monkeypatch.delenv("MEDIA_STORAGE_STORE")
+    assert f"store: {here}/by option\n" in media_storage("add", file, cwd=here / "by option" / "assets")[1]
+
+
+# ---- without a terminal
+
+
+def test_find_files_is_sorted_and_follows_no_folder(films):
+    found = list(find_files([films]))
+    names = [os.path.relpath(os.fsencode(f.path), os.fsencode(films)) for f in found if not f.skipped]
+    assert b"copies/-rf" in names
+    assert not any(name.startswith(b"loop/") for name in names)
+    assert [f.path for f in found] == [f.path for f in find_files([str(films)])]
+    assert {os.path.basename(f.path) for f in found if f.skipped} == {"loop", "pipe"}
+    assert [os.path.basename(f.path) for f in found if f.error] == ["gone.mkv"]
+    assert len(list(find_files([films / "loop"]))) == len(found)  # it was named: it is walked
+
+
+def test_folder_that_cannot_be_listed(here, monkeypatch):
+    (here / "films" / "locked").mkdir(parents=True)
+    (here / "films" / "a.mkv").write_bytes(b"a film")
+    listdir = os.listdir
+
+    def locked(path):
+        if os.path.basename(path) == "locked":  # root may list every folder
+            raise PermissionError(13, "Permission denied", path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", locked)
+    found = list(find_files(["films"]))
+    assert [(os.path.basename(f.path), f.error is None) for f in found] == [("a.mkv", True), ("locked", False)]
+
+
+def test_deep_folders(here):
+    deep = here.joinpath("deep", *["d"] * 300)
+    deep.mkdir(parents=True)
+    (deep / "a.mkv").write_bytes(b"a film")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        (found,) = find_files(["deep"])
+    finally:
+        sys.setrecursionlimit(limit)
+    assert (Path(found.path), found.size) == ((deep / "a.mkv").relative_to(here), 6)
+
+
+def test_copies_that_are_added_at_the_same_moment_are_one(here):
+    for n in range(64):
+        (here / f"{n}.bin").write_bytes(b"the same")
+    with ContentStore(here / "store") as store:
+        summary = summarize(add_files(store, find_files(sorted(here.glob("*.bin")))))
+    assert (summary.new, summary.known, summary.files) == (1, 63, 64)
+    assert (summary.new_bytes, summary.saved_bytes) == (8, 63 * 8)
+
+
+def test_files_are_looked_for_as_they_are_needed(here):
+    (here / "a.bin").write_bytes(b"a film")
+    looked = []
+
+    def endless():
+        while True:
+            looked.append(1)
+            yield Found(str(here / "a.bin"), 6)
+
+    with ContentStore(here / "store") as store:
+        results = add_files(store, endless(), threads=2)
+        for _ in range(50):
+            next(results)
+        results.close()
+    assert len(looked) <= 50 + 2 * 2 + 1
+
+
+class FullStore(ContentStore):
+    "A store whose disk is full after three objects"
+
+    def put(self, content, **facts):
+        if len(self) >= 3:
+            raise NoSpace(os.fspath(self.root))
+        return super().put(content, **facts)
+
+
+def test_a_full_disk_ends_it_and_what_was_stored_is_counted(here):
+    (here / "films").mkdir()
+    for n in range(200):
+        (here / "films" / f"{n}.bin").write_bytes(b"%d" % n)
+    summary, looked = AddSummary(), []
+    files = (looked.append(found) or found for found in find_files(["films"]))
+    with FullStore(here / "store") as store:
+        with pytest.raises(NoSpace):
+            for added in add_files(store, files, threads=1):
+                summary = summary.plus(added)
+        assert (summary.new, summary.failed, len(store)) == (3, 0, 3)
+    assert len(looked) < 10
+
+
+def test_a_wrong_namespace_is_not_a_failure_of_each_file(here):
+    (here / "a.bin").write_bytes(b"a film")
+    with ContentStore(here / "store") as store, pytest.raises(InvalidNamespace):
+        list(add_files(store, find_files(["a.bin"]), namespace="../up"))
+
+
+def test_stop(here):
+    for n in range(100):
+        (here / f"{n}.bin").write_bytes(b"%d" % n)
+    done = []
+    with ContentStore(here / "store") as store:
+        for added in add_files(store, find_files(here.glob("*.bin")), threads=2, stop=lambda: len(done) >= 10):
+            done.append(added)
+        assert 10 <= len(done) == len(store) < 20
+
+
+@pytest.mark.parametrize("name", [b"plain", b"two\nlines", b"caf\xe9", "naïve".encode(), b"\x1b[31m", b"tab\t"])
+def test_printable(name):
+    assert printable(os.fsdecode(name)).isprintable()
+
+
+# ---- Ctrl-C
+
+
+@pytest.fixture
+def many(here):
+    (here / "many").mkdir()
+    for n in range(200):
+        (here / "many" / f"{n:03}.bin").write_bytes(b"%d" % n)
+    return here / "many"
+
+
+def first_object(process, store):
+    "Wait until the store has an object"
+    while process.poll() is None and not any(Path(store, "assets").rglob("*.bin")):
+        os.sched_yield()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_stopped_and_run_again(many, terminal):
+    reading, writing = pty.openpty() if terminal else os.pipe()
+    with subprocess.Popen([*COMMAND, "add", "many"], stdout=subprocess.PIPE, stderr=writing, text=True) as process:
+        os.close(writing)
+        first_object(process, "media-store")
+        process.send_signal(signal.SIGINT)
+        said = b""
+        while part := read(reading):
+            said += part
+        out = process.stdout.read()
+    os.close(reading)
+    assert process.returncode == 130
+    assert b"Stopping when" in said
+    assert b"run the same command again" in said
+    stored = counts(out)["new"]
+    assert 0 < stored < 200
+    assert len(digests("media-store")) == stored
+
+    code, out, _ = media_storage("add", "many")
+    assert (code, counts(out)) == (0, {"seen": 200, "new": 200 - stored, "already known": stored, "failed": 0})
+    assert len(digests("media-store")) == 200
+
+
+def read(fd):
+    "Read from a pipe or a terminal; nothing at its end"
+    try:
+        return os.read(fd, 1 << 16)
+    except OSError:  # EIO: the other side of the terminal was closed
+        return b""
+
+
+def test_stopped_twice_ends_at_once(many):
+    program = """if True:
+        import os, signal, sys
+        from cjm_media_storage.cli import stopping
+        with stopping():
+            signal.raise_signal(signal.SIGINT)
+            print("once", flush=True)
+            signal.raise_signal(signal.SIGINT)
+            print("twice", flush=True)
+    """
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (130, "once\n")
+
+
+# ---- the rest
+
+
+def test_demo_twice(here):
+    for again in (False, True):
+        code, out, err = media_storage("demo", "--folder", "d")
+        assert (code, err) == (0, "")
+        assert "6 files came, 4 are kept" in out
+        assert "5 of 5 intact" in out
+        assert ("S01E01.wav          from the cache" in out) == again
+        assert ("computed" in out) != again
+
+
+def test_help_has_examples():
+    for args in ([], ["add"], ["demo"]):
+        code, out, _ = media_storage(*args, "--help")
+        assert code == 0
+        assert "Example: media-storage " in out
+
+
+def test_version():
+    from cjm_media_storage import __version__
+
+    assert media_storage("--version") == (0, f"media-storage {__version__}\n", "")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra(missing):
+    program = f"import sys; sys.modules[{missing!r}] = None; from cjm_media_storage.cli import main; main()"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"media-storage needs {missing}: pip install 'cjm-media-storage[cli]'\n"
+
+
+def test_a_reader_that_goes_away(here):
+    run = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m cjm_media_storage.cli demo | head -1"], capture_output=True
+    )
+    assert b"Traceback" not in run.stderr
