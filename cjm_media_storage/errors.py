@@ -73,6 +73,7 @@ class SourceChanged(SourceError):
     "A file that changed while it was read"
 
     fields = ("source", "seen")
+    reason = "it changed while it was read"
     template = "{source!r} changed while it was read. Nothing was stored; try again when its writer is done"
 
 
@@ -80,6 +81,7 @@ class TooLarge(SourceError):
     "A source above the caller's `max_size`"
 
     fields = ("source", "limit")
+    reason = "it is larger than max_size"
     template = "{source!r} holds more than the {limit} bytes that max_size allows. Nothing was stored"
 
 
@@ -87,6 +89,7 @@ class SizeMismatch(SourceError):
     "A source that ended short of, or went beyond, `expected_size`"
 
     fields = ("source", "expected", "seen")
+    reason = "its size is not the expected one"
     template = "{source!r} gave {seen} bytes where {expected} were expected. Nothing was stored"
 
 
@@ -94,6 +97,7 @@ class HashMismatch(SourceError):
     "Bytes whose hash is not `expected_hash`"
 
     fields = ("expected", "actual")
+    reason = "its hash is not the expected one"
     template = "the bytes have the hash {actual}, not the expected {expected}. Nothing was stored"
 
 # %% ../nbs/00_errors.ipynb #5fb74856

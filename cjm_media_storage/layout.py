@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALGO', 'FORMAT', 'normalize_extension', 'extension_of', 'check_namespace', 'object_path', 'digest_of',
-           'digest_prefix', 'open_root']
+           'digest_prefix', 'is_store', 'open_root']
 
 # %% ../nbs/09_layout.ipynb #891117c6
 import contextlib
@@ -98,6 +98,13 @@ def digest_prefix(
 
 # %% ../nbs/09_layout.ipynb #6f0de527
 FORMAT = 1
+
+
+def is_store(
+    path: str | os.PathLike[str],
+) -> bool:
+    "Is the folder `path` a store?"
+    return os.path.isfile(os.path.join(path, ".store", "format.json"))
 
 
 def open_root(

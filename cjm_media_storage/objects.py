@@ -51,14 +51,13 @@ class Objects:
         incoming: Incoming,
         elsewhere: Path | None,  # The same bytes in another namespace
         final: Path,
-    ) -> str:  # The link mode
+    ) -> str:  # The link mode; 'none' if the bytes were there already
         "Put the bytes durably under their final name"
         self._disk.make_folder(final.parent, self._folder_mode)
         inside(self.root, final.parent)
         if elsewhere is not None:
             with contextlib.suppress(NotImplementedError):
-                self._link(elsewhere, final)
-                return "hardlink"
+                return "hardlink" if self._link(elsewhere, final) else "none"
             with receive(elsewhere, Limits(), NOTHING, self._staging) as copy:
                 return self.place(copy, None, final)
         with contextlib.ExitStack() as stack:
@@ -68,32 +67,36 @@ class Objects:
                 self._disk.write(fd, incoming.data or b"")
             self._disk.chmod(path, self._object_mode)
             self._disk.sync_file(path)
-            self._link(path, final)
-        return incoming.link_mode
+            return incoming.link_mode if self._link(path, final) else "none"
 
     def _link(
         self,
         path: Path,  # A synced file
         final: Path,
-    ) -> None:
+    ) -> bool:  # False: the right bytes were there
         "Link `path` to `final` and sync the name; what is there already is kept if it is right, else quarantined"
-        while True:
-            try:
-                self._disk.link(path, final)
-                break
-            except FileExistsError:
-                if self._adopt(final):
-                    break
-            except NotImplementedError:
-                if not path.is_relative_to(self._staging.folder):
-                    raise
-                if not os.path.lexists(final):
-                    self._disk.rename(path, final)
-                    break
-                if self._adopt(final):
-                    break
+        while not (linked := self._try_link(path, final)) and not self._adopt(final):
             self._quarantine(final)
         self._disk.sync_folder(final.parent)
+        return linked
+
+    def _try_link(
+        self,
+        path: Path,
+        final: Path,
+    ) -> bool:  # False: the name is taken
+        "Give `path` the name `final`, in one step; a staged file is renamed where there are no hard links"
+        try:
+            self._disk.link(path, final)
+        except FileExistsError:
+            return False
+        except NotImplementedError:
+            if not path.is_relative_to(self._staging.folder):
+                raise
+            if os.path.lexists(final):
+                return False
+            self._disk.rename(path, final)
+        return True
 
     def _adopt(
         self,

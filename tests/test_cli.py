@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cjm_media_storage.cli import AddSummary, Found, add_files, find_files, find_store, printable
+from cjm_media_storage.adding import AddSummary, Found, add_files, find_files
+from cjm_media_storage.cli import find_store, printable
 from cjm_media_storage.storage import ContentStore, InvalidNamespace, NoSpace
 
 COMMAND = [sys.executable, "-m", "cjm_media_storage.cli"]

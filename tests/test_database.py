@@ -585,7 +585,7 @@ def test_a_failed_opening_holds_no_file(path):
     assert held_by(path) == []
 
 
-def test_fault_41_read_only_file(nobody):
+def test_a_read_only_file_can_be_read(nobody):
     folder, run = nobody
     with closing(sqlite3.connect(folder / "results.db")) as con, con:
         con.execute(TABLE)

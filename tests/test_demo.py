@@ -11,7 +11,8 @@ import zlib
 
 import pytest
 
-from cjm_media_storage.demo import find_sound, levels, make_png, make_wav, run
+from cjm_media_storage.demo import run
+from cjm_media_storage.media import find_sound, levels, make_png, make_wav
 from cjm_media_storage.storage import (
     ContentStore,
     MediaAnalysisStorage,
