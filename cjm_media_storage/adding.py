@@ -52,7 +52,7 @@ def _look(
     except OSError as e:
         return Found(path, error=e)
     if stats.S_ISDIR(stat.st_mode):
-        return Found(path, skipped=True) if (link and not named) or is_store(path) else None
+        return Found(path, skipped=True) if link and not named else None
     return Found(path, stat.st_size, skipped=not named and not stats.S_ISREG(stat.st_mode))
 
 
@@ -65,6 +65,8 @@ def find_files(
         path, named = stack.pop()
         if (found := _look(path, named)) is not None:
             yield found
+            continue
+        if is_store(path):
             continue
         try:
             names = sorted(os.listdir(path), reverse=True)
@@ -167,7 +169,7 @@ class AddSummary:
             return replace(self, failed=self.failed + 1, failures=(*self.failures, added)[:SHOWN])
         if added.result is None:
             return replace(self, skipped=self.skipped + 1)
-        written = added.result.created and added.result.link_mode in ("copy", "reflink")
+        written = added.result.created and added.result.link_mode != "hardlink"
         counted = replace(
             self,
             new_bytes=self.new_bytes + added.result.size * written,

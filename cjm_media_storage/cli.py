@@ -134,7 +134,7 @@ def _report(
     table.add_row("  already known, saved", f"{summary.known:,}", filesize.decimal(summary.saved_bytes))
     table.add_row("  failed", f"{summary.failed:,}", "")
     if summary.skipped:
-        table.add_row("skipped (links to folders, stores, pipes, devices)", f"{summary.skipped:,}", "")
+        table.add_row("skipped (links to folders, pipes, devices)", f"{summary.skipped:,}", "")
     console.print(table)
     for added in summary.failures:
         console.print(f"failed: {printable(added.found.path)}: {added.reason}", markup=False)
