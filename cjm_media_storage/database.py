@@ -193,7 +193,7 @@ class Database:
         "Open a new connection"
         target, uri = (self._uri, True) if self._uri else (self.path, False)
         con = sqlite3.connect(
-            target, self.timeout, isolation_level=None, check_same_thread=False, uri=uri, cached_statements=256
+            target, timeout=self.timeout, isolation_level=None, check_same_thread=False, uri=uri, cached_statements=256
         )
         try:
             con.execute("PRAGMA foreign_keys=ON")
