@@ -183,6 +183,7 @@ class Database:
 
     def _reset(self) -> None:
         self._local, self._mutex = threading.local(), threading.Lock()
+        self._turn = threading.RLock()  # threads that write queue here: SQLite would let them sleep and poll
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._paused: list[Connection] = []
         self._ends_with_worker = False
@@ -380,7 +381,9 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         "Write: all of the block is committed, or none of it. A block inside another joins it"
-        connection = self._mine()
+        connection, turn = self._mine(), self._turn
+        if not turn.acquire(timeout=self.timeout):
+            raise StoreBusy(self.path)
         try:
             with connection.busy:
                 con = self._open(connection)
@@ -390,6 +393,8 @@ class Database:
                     self._checkpoint(con)
         except sqlite3.Error as e:
             fail(e, self.path)
+        finally:
+            turn.release()
 
     @contextlib.contextmanager
     def _nested(
