@@ -209,8 +209,9 @@ class ContentStore:
             return None
         kept = here.extension if here else extension
         final = self.root / object_path(facts.namespace, digest, kept)
+        synced = next((n for n in (2, 1) if self._index.holds_any(facts.namespace, digest[: 2 * n])), 0)
         with self._lock.shared():
-            link_mode = self._objects.place(incoming, elsewhere, final)
+            link_mode = self._objects.place(incoming, elsewhere, final, synced)
             stat = os.stat(final)
             entry = Entry(0, digest, facts.namespace, kept, stat.st_size, stat.st_mtime_ns, time.time())
             created = self._index.commit(entry, source, facts.reference)

@@ -73,16 +73,19 @@ class Disk:
         self,
         path: Path,  # Folder to make, with its parents
         mode: int = 0o755,  # Permission bits of each folder made, whatever the umask
-    ) -> None:
-        "Make the folder `path` and its missing parents, and sync the name of each"
+        sync: bool = True,  # Sync the names of the folders made? If not, the caller does
+    ) -> list[Path]:  # Folders that got a new name in them
+        "Make the folder `path` and its missing parents"
         if path.is_dir():
-            return
-        self.make_folder(path.parent, mode)
+            return []
+        changed = self.make_folder(path.parent, mode, sync)
         with disk_errors(path), contextlib.suppress(FileExistsError):
             os.mkdir(path)
             with contextlib.suppress(PermissionError):
                 os.chmod(path, mode)
-        self.sync_folder(path.parent)
+        if sync:
+            self.sync_folder(path.parent)
+        return [*changed, path.parent]
 
     def create(
         self,

@@ -184,6 +184,15 @@ class Index:
         sql = "SELECT DISTINCT digest FROM objects WHERE digest >= ? AND digest < ? ORDER BY digest LIMIT ?"
         return [digest for (digest,) in self.database.fetch(sql, (prefix, prefix + "g", limit))]
 
+    def holds_any(
+        self,
+        namespace: str,
+        prefix: str,  # Hex digits
+    ) -> bool:
+        "Is there an object of that namespace whose digest begins so?"
+        sql = "SELECT 1 FROM objects WHERE digest >= ? AND digest < ? AND namespace = ? LIMIT 1"
+        return self.database.fetch_one(sql, (prefix, prefix + "g", namespace)) is not None
+
     def knows_size(
         self,
         size: int,  # Bytes

@@ -51,15 +51,30 @@ class Objects:
         incoming: Incoming,
         elsewhere: Path | None,  # The same bytes in another namespace
         final: Path,
+        synced: int = 0,  # Of the two shard folders above `final`, how many are known to be durable? From the top
     ) -> str:  # The link mode; 'none' if the bytes were there already
         "Put the bytes durably under their final name"
-        self._disk.make_folder(final.parent, self._folder_mode)
+        made = self._disk.make_folder(final.parent, self._folder_mode, sync=False)
         inside(self.root, final.parent)
+        link_mode = self._bring(incoming, elsewhere, final)
+        shard, above, namespace = final.parents[:3]
+        unknown = [[above, namespace, self.root], [above], []][synced]
+        for folder in dict.fromkeys([shard, *unknown, *reversed(made)]):
+            self._disk.sync_folder(folder)
+        return link_mode
+
+    def _bring(
+        self,
+        incoming: Incoming,
+        elsewhere: Path | None,  # The same bytes in another namespace
+        final: Path,
+    ) -> str:  # The link mode
+        "Link the bytes to their final name; it is not durable yet"
         if elsewhere is not None:
             with contextlib.suppress(NotImplementedError):
                 return "hardlink" if self._link(elsewhere, final) else "none"
             with receive(elsewhere, Limits(), NOTHING, self._staging) as copy:
-                return self.place(copy, None, final)
+                return self._bring(copy, None, final)
         with contextlib.ExitStack() as stack:
             path = incoming.staged
             if path is None:
@@ -74,10 +89,9 @@ class Objects:
         path: Path,  # A synced file
         final: Path,
     ) -> bool:  # False: the right bytes were there
-        "Link `path` to `final` and sync the name; what is there already is kept if it is right, else quarantined"
+        "Link `path` to `final`; what is there already is kept if it is right, else quarantined"
         while not (linked := self._try_link(path, final)) and not self._adopt(final):
             self._quarantine(final)
-        self._disk.sync_folder(final.parent)
         return linked
 
     def _try_link(

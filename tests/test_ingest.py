@@ -246,7 +246,7 @@ def test_fault_20_a_full_disk_leaves_a_store_that_works(tmp_path, call):
     with ContentStore(tmp_path / "store", disk=disk) as store:
         store._staging._claim()  # its folder, too, is made before the disk is full
 
-        def no_space(*args):
+        def no_space(*args, **options):
             raise NoSpace("object")
 
         setattr(Full, call, no_space)

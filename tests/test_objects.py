@@ -31,8 +31,8 @@ class Recorder(Disk):
         if name.startswith("_") or not callable(attribute):
             return attribute
 
-        def recorded(*args):
-            result = attribute(*args)
+        def recorded(*args, **options):
+            result = attribute(*args, **options)
             calls.append((name, args))
             return result
 
@@ -56,10 +56,28 @@ def test_the_order_of_a_durable_put(tmp_path):
     staged, target = calls[linked][1]
     assert target == final
     assert calls.index(("sync_file", (staged,))) < linked < calls.index(("sync_folder", (final.parent,))) < committed
-    made = [args[0] for name, args in calls[:committed] if name == "make_folder"]
-    synced = [args[0] for name, args in calls[:committed] if name == "sync_folder"]
-    for folder in (final.parent, final.parent.parent, store.root / "assets"):
-        assert folder in made and folder.parent in synced
+    synced = [args[0] for name, args in calls[linked:committed] if name == "sync_folder"]
+    assert synced == [final.parent, *final.parents[1:3], store.root]
+
+
+def test_a_folder_that_another_thread_made_is_not_taken_for_durable(tmp_path):
+    contents = {hash_bytes(b"%d" % n)[7:]: b"%d" % n for n in range(1000)}
+    first, second = next([a, b] for a in contents for b in contents if a != b and a[:2] == b[:2] and a[:4] != b[:4])
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        (store.root / "assets" / first[:2] / first[2:4]).mkdir(parents=True)  # and has not synced it
+
+        def synced(digest):
+            calls.clear()
+            store.put(contents[digest])
+            folders = [args[0].relative_to(store.root).as_posix() for name, args in calls if name == "sync_folder"]
+            return [folder for folder in folders if not folder.startswith(".store")]
+
+        shard = f"assets/{first[:2]}/{first[2:4]}"
+        assert synced(first) == [shard, f"assets/{first[:2]}", "assets", "."]
+        assert synced(second) == [f"assets/{second[:2]}/{second[2:4]}", f"assets/{first[:2]}"]
+        store._index.database.execute("UPDATE objects SET digest = ? WHERE digest = ?", (first[:4] + "0" * 60, second))
+        (store.root / shard / f"{first}").unlink()
+        assert synced(first) == [shard]
 
 
 @pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
