@@ -1,0 +1,119 @@
+"""A real power cut: a file system of its own is shut down without flushing its log, mounted again, and everything
+that was acknowledged is read and hashed. Needs root, for mounting; elsewhere it is skipped."""
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from cjm_media_storage.storage import (
+    ContentStore,
+    MediaAnalysisStorage,
+    MediaProcessingStorage,
+    StorageError,
+)
+
+pytestmark = [
+    pytest.mark.power,
+    pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount a file system to cut off"),
+]
+COUNT = 40
+SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # FS_IOC_SHUTDOWN, with the flag of xfs_fs.h and ext4.h
+
+WORK = """
+import os, sys
+from pathlib import Path
+from cjm_media_storage.files import Disk
+from cjm_media_storage.storage import ContentStore, MediaAnalysisStorage, MediaProcessingStorage
+
+class Careless(Disk):
+    def sync_file(self, path): pass
+    def sync_folder(self, path): pass
+
+root, disk = Path(sys.argv[1]), Careless() if sys.argv[2] == "careless" else Disk()
+ContentStore(root / "store").close()  # that the store itself is there
+store = ContentStore(root / "store", disk=disk)
+analyses, jobs = MediaAnalysisStorage(root / "new" / "a.db"), MediaProcessingStorage(root / "new" / "p.db")
+for n in range(int(sys.argv[3])):
+    hash = store.put(os.urandom(50_000), source=f"https://example.org/{n}", owner=f"movie:{n}").hash
+    analyses.save(f"/films/{n}", hash, hash, ranges=[{"start": n}])
+    jobs.save(f"job-{n}", "cut", f"/films/{n}", hash, "/out", hash, config_hash=hash)
+    print(hash, flush=True)
+sys.stdin.read()  # lives until the power is cut
+"""
+
+
+@pytest.fixture(params=["ext4", "xfs"])
+def mounted(request, tmp_path):
+    "A fresh file system, and a way to cut its power and mount it again"
+    make = shutil.which(f"mkfs.{request.param}")
+    if make is None:
+        pytest.skip(f"mkfs.{request.param} is not installed")
+    image, folder = tmp_path / "disk", tmp_path / "mounted"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run([make, "-q", image], check=True)
+    mount = ["mount", "-o", "loop", image, folder]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip(f"{request.param} cannot be mounted here")
+
+    def cut_power():
+        fd = os.open(folder, os.O_RDONLY)
+        fcntl.ioctl(fd, SHUTDOWN, struct.pack("i", NO_LOG_FLUSH))
+        os.close(fd)
+
+    def mount_again():
+        subprocess.run(["umount", folder], check=True)
+        subprocess.run(mount, check=True)
+
+    yield folder, cut_power, mount_again
+    subprocess.run(["umount", folder], check=True)
+
+
+def work_until_the_power_is_cut(mounted, disk):
+    "Hashes that were acknowledged before the cut; the file system is mounted again"
+    folder, cut_power, mount_again = mounted
+    command = [sys.executable, "-c", WORK, folder, disk, str(COUNT)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        hashes = [program.stdout.readline().strip() for _ in range(COUNT)]
+        cut_power()
+        program.kill()
+    mount_again()
+    assert len(set(hashes)) == COUNT
+    return hashes
+
+
+def test_everything_acknowledged_is_there_after_a_power_cut(mounted):
+    hashes = work_until_the_power_is_cut(mounted, "careful")
+    folder = mounted[0]
+    with ExitStack() as stack:
+        store = stack.enter_context(ContentStore(folder / "store"))
+        analyses = stack.enter_context(MediaAnalysisStorage(folder / "new" / "a.db"))
+        jobs = stack.enter_context(MediaProcessingStorage(folder / "new" / "p.db"))
+        assert [stored.hash for stored in store] == hashes
+        for n, hash in enumerate(hashes):
+            assert len(store.read(hash, verify=True)) == 50_000
+            assert [source.location for source in store.sources(hash)] == [f"https://example.org/{n}"]
+            assert [reference.owner for reference in store.references(hash)] == [f"movie:{n}"]
+            assert analyses.get_cached(f"/films/{n}", hash, hash).ranges == [{"start": n}]
+            assert jobs.get_by_job_id(f"job-{n}").output_hash == hash
+        assert store.put(b"and it goes on").created
+
+
+def test_a_disk_that_does_not_sync_loses_what_it_acknowledged(mounted):
+    "That the test above can fail"
+    hashes = work_until_the_power_is_cut(mounted, "careless")
+    lost = 0
+    with ContentStore(mounted[0] / "store") as store:
+        for hash in hashes:
+            try:
+                store.read(hash, verify=True)
+            except StorageError:
+                lost += 1
+    assert lost > 0
