@@ -1,8 +1,6 @@
 "Rows for both result storages, so that one test serves both"
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 
 from cjm_media_storage.analysis import MediaAnalysisRow, MediaAnalysisStorage
@@ -72,9 +70,3 @@ KINDS = {
         "processing_jobs",
     ),
 }
-
-
-def query(path, sql, *parameters):
-    "Ask the file itself, as DuckDB or another tool would"
-    with closing(sqlite3.connect(path)) as con:
-        return con.execute(sql, parameters).fetchall()

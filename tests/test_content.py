@@ -10,7 +10,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from conftest import staged, tree, unprivileged
+from on_disk import staged, tree, unprivileged
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import (
@@ -182,11 +182,10 @@ def test_one_url_with_several_objects_in_order_of_time(store):
     assert store.find_by_source(url, "TMDB") == store.find_by_source("https://never.example.org") == []
 
 
-def test_a_file_is_found_by_its_path(store, tmp_path, monkeypatch):
-    (tmp_path / "poster.jpg").write_bytes(POSTER)
-    monkeypatch.chdir(tmp_path)
+def test_a_file_is_found_by_its_path(store, here):
+    (here / "poster.jpg").write_bytes(POSTER)
     store.put("poster.jpg")
-    assert [source.hash for source in store.find_by_source(tmp_path / "poster.jpg")] == [HASH]
+    assert [source.hash for source in store.find_by_source(here / "poster.jpg")] == [HASH]
 
 
 def test_fault_52_a_url_is_stored_as_given(store):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import unprivileged
+from on_disk import unprivileged
 
 import cjm_media_storage
 from cjm_media_storage import files

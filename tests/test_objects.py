@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from conftest import tree
+from on_disk import tree
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes

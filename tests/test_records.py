@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from results import D, analysis_row, processing_row, query
-from words import held_by
+from on_disk import held_by, query, unprivileged
+from results import D, analysis_row, processing_row
 
 from cjm_media_storage.analysis import MediaAnalysisStorage
 from cjm_media_storage.errors import CorruptDatabase, InvalidHash, InvalidRecord, StoreClosed
@@ -371,28 +371,15 @@ def test_fault_62_verify_of_a_file_that_is_gone(kind, storage, tmp_path):
         kind.verify(storage, row)
 
 
-def test_fault_62_verify_of_an_unreadable_file(kind, nobody):
-    folder, run = nobody
-    film = folder / "film.mkv"
+def test_fault_62_verify_of_an_unreadable_file(kind, open_folder):
+    film = open_folder / "film.mkv"
     film.write_bytes(b"a film")
     film.chmod(0)
-    run(
-        """
-        from results import KINDS
-        kind = KINDS[sys.argv[1]]
-        become_nobody()
-        row = kind.row(**{kind.paths[0]: sys.argv[2]})
-        with kind.storage(":memory:") as storage:
-            storage.save(**kind.arguments(row))
-            try:
-                kind.verify(storage, row)
-            except PermissionError:
-                sys.exit(0)
-        sys.exit("no PermissionError")
-        """,
-        kind.name,
-        film,
-    )
+    row = kind.row(**{kind.paths[0]: film})
+    with kind.storage(":memory:") as storage, unprivileged():
+        save(kind, storage, row)
+        with pytest.raises(PermissionError, match=r"film\.mkv"):
+            kind.verify(storage, row)
 
 
 # ---- files, threads and processes
