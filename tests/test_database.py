@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 from on_disk import held_by, query, unprivileged
+from together import in_threads
 from words import TABLE, add, open_words, words
 
 from cjm_media_storage import database as database_module
@@ -114,26 +115,6 @@ def test_pages_see_rows_that_come_meanwhile(database):
 # ---- threads
 
 
-def in_threads(count, work):
-    "Run `work(n)` in threads that begin together; their errors are raised here"
-    barrier, errors = threading.Barrier(count), []
-
-    def run(n):
-        try:
-            barrier.wait()
-            work(n)
-        except BaseException as e:
-            errors.append(e)
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def test_threads_share_a_database(database, journal):
     def work(n):
         for i in range(10):
@@ -208,21 +189,15 @@ def test_fault_60_eight_processes_open_a_fresh_file_and_save(path, program, meth
     program(
         WORDS
         + """
-def work(path, n, barrier):
-    barrier.wait()
+from together import in_processes
+
+def work(n, path):
     database = open_words(path)
     for i in range(10):
         add(database, f"{n} {i}")
 
 if __name__ == "__main__":
-    context = get_context(sys.argv[2])
-    barrier = context.Barrier(8)
-    children = [context.Process(target=work, args=(sys.argv[1], n, barrier)) for n in range(8)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0] * 8
+    in_processes(8, work, sys.argv[1], method=sys.argv[2])
 """,
         path,
         method,

@@ -3,8 +3,6 @@
 import io
 import os
 import socket
-import subprocess
-import sys
 import unicodedata
 
 import pytest
@@ -277,16 +275,22 @@ def test_fault_34_names_of_every_kind(store, tmp_path):
     assert len(store) == len(names)
 
 
-def test_fault_54_an_interpreter_that_ends_in_the_middle_of_a_put(tmp_path, store):
-    program = """
-import os, sys
-from cjm_media_storage.storage import ContentStore
-def content():
-    for _ in range(40): yield b"x" * 65536
-    os._exit(7)
-ContentStore(sys.argv[1]).put(content())
-"""
-    child = subprocess.run([sys.executable, "-c", program, store.root])
+def test_fault_54_an_interpreter_that_ends_in_the_middle_of_a_put(store, program):
+    child = program.start(
+        """
+        import os, sys
+        from cjm_media_storage.storage import ContentStore
+
+        def content():
+            for _ in range(40):
+                yield b"x" * 65536
+            os._exit(7)
+
+        ContentStore(sys.argv[1]).put(content())
+        """,
+        store.root,
+    )
+    child.communicate()
     assert child.returncode == 7
     assert len(staged(store)) == 1
     with ContentStore(store.root) as again:

@@ -11,8 +11,6 @@ from on_disk import tree
 from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 
 def overwrite(path, content):
     path.chmod(0o644)
