@@ -69,5 +69,6 @@ def open_folder():
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     yield folder
-    folder.chmod(0o777)  # a test may have closed it
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o777)  # a test may have closed it
     shutil.rmtree(folder)

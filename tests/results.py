@@ -39,6 +39,7 @@ class Kind:
         return storage.get_cached(row.action, row.input_path, row.input_hash, row.config_hash)
 
     def find(self, storage, row):
+        "The newest result of the content of `row`, whatever its path"
         if self.name == "analysis":
             return storage.find(row.file_hash, row.config_hash)
         return storage.find(row.action, row.input_hash, row.config_hash)
@@ -50,6 +51,7 @@ class Kind:
         return storage.verify_input(row.job_id)
 
     def delete(self, storage, row):
+        "Delete the result that `row` names"
         return storage.delete(row.file_path if self.name == "analysis" else row.job_id)
 
     def arguments(self, row):

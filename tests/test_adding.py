@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from on_disk import unprivileged
 
 from cjm_media_storage.adding import AddSummary, Found, add_files, find_files
 from cjm_media_storage.storage import ContentStore, InvalidNamespace, NoSpace
@@ -22,19 +23,14 @@ def test_find_files_is_sorted_and_follows_no_folder(films):
     assert len(list(find_files([films / "loop"]))) == len(found)  # it was named: it is walked
 
 
-def test_folder_that_cannot_be_listed(here, monkeypatch):
-    (here / "films" / "locked").mkdir(parents=True)
-    (here / "films" / "a.mkv").write_bytes(b"a film")
-    listdir = os.listdir
-
-    def locked(path):
-        if os.path.basename(path) == "locked":  # root may list every folder
-            raise PermissionError(13, "Permission denied", path)
-        return listdir(path)
-
-    monkeypatch.setattr(os, "listdir", locked)
-    found = list(find_files(["films"]))
-    assert [(os.path.basename(f.path), f.error is None) for f in found] == [("a.mkv", True), ("locked", False)]
+def test_folder_that_cannot_be_listed(open_folder):
+    (open_folder / "a.mkv").write_bytes(b"a film")
+    (open_folder / "locked").mkdir()
+    (open_folder / "locked").chmod(0)
+    with unprivileged():
+        found = list(find_files([open_folder]))
+    assert [os.path.basename(f.path) for f in found] == ["a.mkv", "locked"]
+    assert [type(f.error) for f in found] == [type(None), PermissionError]
 
 
 def test_deep_folders(here):

@@ -24,7 +24,7 @@ from cjm_media_storage.hashing import (
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5)
+    scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5), max_leaves=20
 )
 settings = st.none() | st.dictionaries(st.text(), values, max_size=5)
 

@@ -21,8 +21,11 @@ def quarantined(store):
     return [path.read_bytes() for path in (store.root / ".store" / "quarantine").glob("*")]
 
 
+calls = []  # What a `Recorder` was asked: names and arguments, in order
+
+
 class Recorder(Disk):
-    "A disk that writes down what it is asked, each path by the role it plays"
+    "A disk that writes down what it is asked"
 
     def __getattribute__(self, name):
         attribute = super().__getattribute__(name)
@@ -35,9 +38,6 @@ class Recorder(Disk):
             return result
 
         return recorded
-
-
-calls = []
 
 
 def test_the_order_of_a_durable_put(tmp_path):

@@ -54,10 +54,12 @@ def joins(text):
 
 texts = st.text(st.characters(exclude_categories=())).filter(lambda text: not joins(text))  # lone surrogates, too
 items = st.none() | st.booleans() | numbers | texts
-nested = st.recursive(items, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5))
+nested = st.recursive(
+    items, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5), max_leaves=20
+)
 
 
-@given(value=st.none() | st.dictionaries(texts, nested))
+@given(value=st.none() | st.dictionaries(texts, nested, max_size=5))
 @example({})
 @example({"film": "\ude00\ud83d \ud800 \0 Amélie"})
 @example({"size": 2**200, "level": -0.0})
