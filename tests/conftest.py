@@ -1,14 +1,13 @@
-"What several test files share."
+"The fixtures that several test files share."
 
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 from hypothesis import settings
+from on_disk import ODD_NAMES
 from programs import Program
 from results import KINDS
 
@@ -20,6 +19,7 @@ settings.load_profile("project")
 
 @pytest.fixture
 def program(tmp_path_factory):
+    "Runs second programs"
     return Program(tmp_path_factory.mktemp("programs"))
 
 
@@ -36,27 +36,31 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def nobody(program):
-    "A folder, and a way to run a program in it that may `become_nobody`, whom permissions bind"
-    folder = Path(tempfile.mkdtemp())  # that of pytest is closed to others
-    folder.chmod(0o755)
-
-    def run(text, *args):
-        return program("import sys\nfrom programs import become_nobody\n" + dedent(text), *args)
-
-    yield folder, run
-    for path in (folder, *folder.rglob("*")):
-        os.chmod(path, 0o755)
-    shutil.rmtree(folder)
-
-
-NOBODY = 65534
+def store(tmp_path):
+    "A new store"
+    with ContentStore(tmp_path / "store") as store:
+        yield store
 
 
 @pytest.fixture
-def store(tmp_path):
-    with ContentStore(tmp_path / "store") as store:
-        yield store
+def here(tmp_path, monkeypatch):
+    "The test's own folder, as the current one"
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def films(here):
+    "Files with odd names, each there twice; and some that are none"
+    folder = here / "films"
+    (folder / "copies").mkdir(parents=True)
+    for name in ODD_NAMES:
+        for place in (folder, folder / "copies"):
+            Path(os.fsdecode(os.path.join(os.fsencode(place), name))).write_bytes(b"content of " + name)
+    (folder / "gone.mkv").symlink_to(here / "nowhere")
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe")
+    return folder
 
 
 @pytest.fixture
@@ -65,28 +69,6 @@ def open_folder():
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     yield folder
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o777)  # a test may have closed it
     shutil.rmtree(folder)
-
-
-@contextmanager
-def unprivileged():
-    "Permissions count in this block, also when the tests run as root"
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
-def tree(store):
-    "All files of a store's objects, by their path in the store"
-    files = (path for path in store.root.rglob("*") if path.is_file() and ".store" not in path.parts)
-    return sorted(path.relative_to(store.root).as_posix() for path in files)
-
-
-def staged(store):
-    "What lies in staging"
-    return [path for path in (store.root / ".store" / "staging").glob("*/*") if path.name != "lock"]

@@ -34,9 +34,3 @@ class Program:
     def __call__(self, text, *args):
         "Run a program to its end, and give what it printed"
         return self.end(self.start(text, *args))
-
-
-def become_nobody():
-    "Give root's rights up, if this is root; what is imported from root's folders must be by then"
-    if os.getuid() == 0:
-        os.setuid(65534)

@@ -1,8 +1,6 @@
 "Rows for both result storages, so that one test serves both"
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 
 from cjm_media_storage.analysis import MediaAnalysisRow, MediaAnalysisStorage
@@ -41,6 +39,7 @@ class Kind:
         return storage.get_cached(row.action, row.input_path, row.input_hash, row.config_hash)
 
     def find(self, storage, row):
+        "The newest result of the content of `row`, whatever its path"
         if self.name == "analysis":
             return storage.find(row.file_hash, row.config_hash)
         return storage.find(row.action, row.input_hash, row.config_hash)
@@ -52,6 +51,7 @@ class Kind:
         return storage.verify_input(row.job_id)
 
     def delete(self, storage, row):
+        "Delete the result that `row` names"
         return storage.delete(row.file_path if self.name == "analysis" else row.job_id)
 
     def arguments(self, row):
@@ -72,9 +72,3 @@ KINDS = {
         "processing_jobs",
     ),
 }
-
-
-def query(path, sql, *parameters):
-    "Ask the file itself, as DuckDB or another tool would"
-    with closing(sqlite3.connect(path)) as con:
-        return con.execute(sql, parameters).fetchall()

@@ -1,7 +1,8 @@
 "Results of analysis: the seed's examples as written there, and both generations of callers."
 
 import pytest
-from results import A, B, C, D, analysis_row, query
+from on_disk import query
+from results import A, B, C, D, analysis_row
 
 from cjm_media_storage.analysis import MediaAnalysisRow, MediaAnalysisStorage
 

@@ -1,7 +1,6 @@
 "The command `media-storage`, run as people run it."
 
 import hashlib
-import inspect
 import os
 import pty
 import re
@@ -11,21 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from on_disk import ODD_NAMES
 
-from cjm_media_storage.adding import AddSummary, Found, add_files, find_files
 from cjm_media_storage.cli import find_store, printable
-from cjm_media_storage.storage import ContentStore, InvalidNamespace, NoSpace
+from cjm_media_storage.storage import ContentStore
 
 COMMAND = [sys.executable, "-m", "cjm_media_storage.cli"]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    "A folder of its own for each test, as the current one"
-    monkeypatch.chdir(tmp_path)
+def environment(here, monkeypatch):
+    "Each test has a folder of its own, and no store from outside"
     monkeypatch.delenv("MEDIA_STORAGE_STORE", raising=False)
     monkeypatch.setenv("PYTHONUTF8", "1")
-    return tmp_path
 
 
 def media_storage(*args, **options):
@@ -41,35 +38,11 @@ def counts(out):
     return {name: int(number.replace(",", "")) for name, number in rows}
 
 
-def summarize(results):
-    summary = AddSummary()
-    for added in results:
-        summary = summary.plus(added)
-    return summary
-
-
 def digests(store):
     "Digests in the names of the objects of a store, each checked against its bytes"
     paths = [path for path in Path(store, "assets").rglob("*") if path.is_file()]
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name[:64] for path in paths)
     return sorted(path.name[:64] for path in paths)
-
-
-ODD_NAMES = [b"caf\xe9.mp3", b"two\nlines.png", b"-rf", b'it\'s "quoted".wav', b"[red]x[bold].jpg", b"\x1b[31m.gif"]
-
-
-@pytest.fixture
-def films(here):
-    "Files with odd names, each there twice; and some that are none"
-    folder = here / "films"
-    (folder / "copies").mkdir(parents=True)
-    for name in ODD_NAMES:
-        for place in (folder, folder / "copies"):
-            Path(os.fsdecode(os.path.join(os.fsencode(place), name))).write_bytes(b"content of " + name)
-    (folder / "gone.mkv").symlink_to(here / "nowhere")
-    (folder / "loop").symlink_to(folder)
-    os.mkfifo(folder / "pipe")
-    return folder
 
 
 # ---- add
@@ -198,118 +171,6 @@ def test_store_by_option_environment_and_folder(here, monkeypatch):
     assert f"store: {here}/by option\n" in media_storage("add", file, cwd=here / "by option" / "assets")[1]
 
 
-# ---- without a terminal
-
-
-def test_find_files_is_sorted_and_follows_no_folder(films):
-    found = list(find_files([films]))
-    names = [os.path.relpath(os.fsencode(f.path), os.fsencode(films)) for f in found if not f.skipped]
-    assert b"copies/-rf" in names
-    assert not any(name.startswith(b"loop/") for name in names)
-    assert [f.path for f in found] == [f.path for f in find_files([str(films)])]
-    assert {os.path.basename(f.path) for f in found if f.skipped} == {"loop", "pipe"}
-    assert [os.path.basename(f.path) for f in found if f.error] == ["gone.mkv"]
-    assert len(list(find_files([films / "loop"]))) == len(found)  # it was named: it is walked
-
-
-def test_folder_that_cannot_be_listed(here, monkeypatch):
-    (here / "films" / "locked").mkdir(parents=True)
-    (here / "films" / "a.mkv").write_bytes(b"a film")
-    listdir = os.listdir
-
-    def locked(path):
-        if os.path.basename(path) == "locked":  # root may list every folder
-            raise PermissionError(13, "Permission denied", path)
-        return listdir(path)
-
-    monkeypatch.setattr(os, "listdir", locked)
-    found = list(find_files(["films"]))
-    assert [(os.path.basename(f.path), f.error is None) for f in found] == [("a.mkv", True), ("locked", False)]
-
-
-def test_deep_folders(here):
-    deep = here.joinpath("deep", *["d"] * 300)
-    deep.mkdir(parents=True)
-    (deep / "a.mkv").write_bytes(b"a film")
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(len(inspect.stack()) + 100)
-    try:
-        (found,) = find_files(["deep"])
-    finally:
-        sys.setrecursionlimit(limit)
-    assert (Path(found.path), found.size) == ((deep / "a.mkv").relative_to(here), 6)
-
-
-def test_copies_that_are_added_at_the_same_moment_are_one(here):
-    for n in range(64):
-        (here / f"{n}.bin").write_bytes(b"the same")
-    with ContentStore(here / "store") as store:
-        summary = summarize(add_files(store, find_files(sorted(here.glob("*.bin")))))
-    assert (summary.new, summary.known, summary.files) == (1, 63, 64)
-    assert (summary.new_bytes, summary.saved_bytes) == (8, 63 * 8)
-
-
-def test_files_are_looked_for_as_they_are_needed(here):
-    (here / "a.bin").write_bytes(b"a film")
-    looked = []
-
-    def endless():
-        while True:
-            looked.append(1)
-            yield Found(str(here / "a.bin"), 6)
-
-    with ContentStore(here / "store") as store:
-        results = add_files(store, endless(), threads=2)
-        for _ in range(50):
-            next(results)
-        results.close()
-    assert len(looked) <= 50 + 2 * 2 + 1
-
-
-class FullStore(ContentStore):
-    "A store whose disk is full after three objects"
-
-    def put(self, content, **facts):
-        if len(self) >= 3:
-            raise NoSpace(os.fspath(self.root))
-        return super().put(content, **facts)
-
-
-def test_a_full_disk_ends_it_and_what_was_stored_is_counted(here):
-    (here / "films").mkdir()
-    for n in range(200):
-        (here / "films" / f"{n}.bin").write_bytes(b"%d" % n)
-    summary, looked = AddSummary(), []
-    files = (looked.append(found) or found for found in find_files(["films"]))
-    with FullStore(here / "store") as store:
-        with pytest.raises(NoSpace):
-            for added in add_files(store, files, threads=1):
-                summary = summary.plus(added)
-        assert (summary.new, summary.failed, len(store)) == (3, 0, 3)
-    assert len(looked) < 10
-
-
-def test_a_wrong_namespace_is_not_a_failure_of_each_file(here):
-    (here / "a.bin").write_bytes(b"a film")
-    with ContentStore(here / "store") as store, pytest.raises(InvalidNamespace):
-        list(add_files(store, find_files(["a.bin"]), namespace="../up"))
-
-
-def test_stop(here):
-    for n in range(100):
-        (here / f"{n}.bin").write_bytes(b"%d" % n)
-    done = []
-    with ContentStore(here / "store") as store:
-        for added in add_files(store, find_files(here.glob("*.bin")), threads=2, stop=lambda: len(done) >= 10):
-            done.append(added)
-        assert 10 <= len(done) == len(store) < 20
-
-
-@pytest.mark.parametrize("name", [b"plain", b"two\nlines", b"caf\xe9", "naïve".encode(), b"\x1b[31m", b"tab\t"])
-def test_printable(name):
-    assert printable(os.fsdecode(name)).isprintable()
-
-
 # ---- Ctrl-C
 
 
@@ -374,6 +235,11 @@ def test_stopped_twice_ends_at_once(many):
 
 
 # ---- the rest
+
+
+@pytest.mark.parametrize("name", [b"plain", b"two\nlines", b"caf\xe9", "naïve".encode(), b"\x1b[31m", b"tab\t"])
+def test_printable(name):
+    assert printable(os.fsdecode(name)).isprintable()
 
 
 def test_demo_twice(here):

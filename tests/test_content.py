@@ -2,15 +2,12 @@
 
 import hashlib
 import io
-import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import staged, tree, unprivileged
+from on_disk import staged, tree, unprivileged
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import (
@@ -182,11 +179,10 @@ def test_one_url_with_several_objects_in_order_of_time(store):
     assert store.find_by_source(url, "TMDB") == store.find_by_source("https://never.example.org") == []
 
 
-def test_a_file_is_found_by_its_path(store, tmp_path, monkeypatch):
-    (tmp_path / "poster.jpg").write_bytes(POSTER)
-    monkeypatch.chdir(tmp_path)
+def test_a_file_is_found_by_its_path(store, here):
+    (here / "poster.jpg").write_bytes(POSTER)
     store.put("poster.jpg")
-    assert [source.hash for source in store.find_by_source(tmp_path / "poster.jpg")] == [HASH]
+    assert [source.hash for source in store.find_by_source(here / "poster.jpg")] == [HASH]
 
 
 def test_fault_52_a_url_is_stored_as_given(store):
@@ -271,12 +267,6 @@ def test_what_is_no_file_cannot_be_moved(store, tmp_path):
 # ---- threads, processes, and the end
 
 
-def _put_same(root):
-    with ContentStore(root) as store, ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: store.put(POSTER * 1000), range(8)))
-    return sum(result.created for result in results), {result.hash for result in results}
-
-
 @pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
 def test_fault_24_many_threads_put_the_same_bytes(tmp_path, disk):
     with ContentStore(tmp_path / "store", disk=disk) as store, ThreadPoolExecutor(8) as pool:
@@ -285,43 +275,72 @@ def test_fault_24_many_threads_put_the_same_bytes(tmp_path, disk):
         assert ({result.hash for result in results}, len(store), len(tree(store))) == ({results[0].hash}, 1, 1)
 
 
-def test_fault_24_many_processes_put_the_same_bytes(tmp_path):
-    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(_put_same, [tmp_path / "store"] * 4))
-    assert sum(created for created, _ in results) == 1
-    assert set.union(*(hashes for _, hashes in results)) == {hash_bytes(POSTER * 1000)}
+def test_fault_24_many_processes_put_the_same_bytes(tmp_path, program):
+    said = program(
+        """
+        import sys
+        from cjm_media_storage.storage import ContentStore
+        from concurrent.futures import ThreadPoolExecutor
+        from together import in_processes
+
+        def work(n):
+            with ContentStore(sys.argv[1]) as store, ThreadPoolExecutor(4) as pool:
+                results = list(pool.map(lambda _: store.put(b"a poster" * 1000), range(8)))
+            return sum(result.created for result in results), {result.hash for result in results}
+
+        print(sorted(in_processes(4, work), key=lambda result: result[0]))
+        """,
+        tmp_path / "store",
+    )
+    hashes = {hash_bytes(POSTER * 1000)}
+    assert said == str([(0, hashes)] * 3 + [(1, hashes)])
     with ContentStore(tmp_path / "store") as store:
         assert (len(store), len(tree(store)), staged(store)) == (1, 1, [])
 
 
-def test_fault_54_a_store_travels_to_other_processes(store):
+def test_fault_54_a_store_travels_to_other_processes(store, program):
     store.put(POSTER)
     options = {"object_mode": 0o440, "folder_mode": 0o750, "memo": False}
     with ContentStore(store.root, **options) as other:
         copy = pickle.loads(pickle.dumps(other))
         assert (copy.root, copy.id, copy._options) == (other.root, other.id, other._options)
         copy.close()
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        assert list(pool.map(store.read, [HASH] * 3)) == [POSTER] * 3
+    said = program(
+        """
+        import sys
+        from cjm_media_storage.storage import ContentStore
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        if __name__ == "__main__":
+            with ContentStore(sys.argv[1]) as store, ProcessPoolExecutor(2, get_context("spawn")) as pool:
+                print(list(pool.map(store.read, [sys.argv[2]] * 3)))
+        """,
+        store.root,
+        HASH,
+    )
+    assert said == repr([POSTER] * 3)
 
 
-def test_fault_54_a_forked_child_and_its_parent_both_go_on(store):
-    program = """
-import os, sys
-from cjm_media_storage.storage import ContentStore
-store = ContentStore(sys.argv[1])
-store.put(b"before the fork")
-child = os.fork()
-store.put(b"%d" % (child == 0))
-store.put(b"x" * 3_000_000 + b"%d" % (child == 0))
-if child == 0:
-    store.close()
-    os._exit(0)
-os.waitpid(child, 0)
-store.put(b"after the child")
-store.close()
-"""
-    subprocess.run([sys.executable, "-c", program, store.root], check=True)
+def test_fault_54_a_forked_child_and_its_parent_both_go_on(store, program):
+    program(
+        """
+        import os, sys
+        from cjm_media_storage.storage import ContentStore
+        store = ContentStore(sys.argv[1])
+        store.put(b"before the fork")
+        child = os.fork()
+        store.put(b"%d" % (child == 0))
+        store.put(b"x" * 3_000_000 + b"%d" % (child == 0))
+        if child == 0:
+            store.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        store.put(b"after the child")
+        store.close()
+        """,
+        store.root,
+    )
     assert (len(store), staged(store)) == (6, [])
     assert all(store.read(each.hash, verify=True) for each in store)
 
@@ -361,19 +380,20 @@ def test_fault_55_a_group_shares_a_store(open_folder):
         assert store.put(b"by somebody else").created
 
 
-def test_memory_stays_small_while_a_large_file_is_put(store, tmp_path):
-    program = """
-import resource, sys
-from cjm_media_storage.storage import ContentStore
-with ContentStore(sys.argv[1]) as store:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store.put(sys.argv[2])
-    store.put(x for x in [b"y" * 65536] * 1600)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
+def test_memory_stays_small_while_a_large_file_is_put(store, tmp_path, program):
     with (tmp_path / "film.mkv").open("wb") as file:
         file.truncate(100 << 20)
-    run = subprocess.run(
-        [sys.executable, "-c", program, store.root, tmp_path / "film.mkv"], check=True, capture_output=True, text=True
+    more = program(
+        """
+        import resource, sys
+        from cjm_media_storage.storage import ContentStore
+        with ContentStore(sys.argv[1]) as store:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            store.put(sys.argv[2])
+            store.put(x for x in [b"y" * 65536] * 1600)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        """,
+        store.root,
+        tmp_path / "film.mkv",
     )
-    assert int(run.stdout) < 20_000  # kB
+    assert int(more) < 20_000  # kB

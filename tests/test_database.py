@@ -9,8 +9,9 @@ import threading
 from contextlib import closing
 
 import pytest
-from results import query
-from words import TABLE, add, held_by, open_words, words
+from on_disk import held_by, query, unprivileged
+from together import in_threads
+from words import TABLE, add, open_words, words
 
 from cjm_media_storage import database as database_module
 from cjm_media_storage.database import MEMORY, Database, fail, on_network
@@ -28,7 +29,8 @@ from cjm_media_storage.errors import (
 WORDS = """
 import os, sqlite3, sys, threading
 from multiprocessing import get_context
-from words import add, held_by, open_words
+from on_disk import held_by
+from words import add, open_words
 """
 
 
@@ -113,26 +115,6 @@ def test_pages_see_rows_that_come_meanwhile(database):
 # ---- threads
 
 
-def in_threads(count, work):
-    "Run `work(n)` in threads that begin together; their errors are raised here"
-    barrier, errors = threading.Barrier(count), []
-
-    def run(n):
-        try:
-            barrier.wait()
-            work(n)
-        except BaseException as e:
-            errors.append(e)
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def test_threads_share_a_database(database, journal):
     def work(n):
         for i in range(10):
@@ -190,14 +172,13 @@ def test_memory_is_one_database_for_all_threads():
         words(database)
 
 
-def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "elsewhere").mkdir()
+def test_a_relative_path_stays_where_it_was(here, monkeypatch):
+    (here / "elsewhere").mkdir()
     with closing(open_words("results.db")) as database:
         monkeypatch.chdir("elsewhere")
         in_threads(2, lambda n: add(database, str(n)))
         assert len(words(database)) == 2
-    assert not os.listdir(tmp_path / "elsewhere")
+    assert not os.listdir(here / "elsewhere")
 
 
 # ---- processes
@@ -208,21 +189,15 @@ def test_fault_60_eight_processes_open_a_fresh_file_and_save(path, program, meth
     program(
         WORDS
         + """
-def work(path, n, barrier):
-    barrier.wait()
+from together import in_processes
+
+def work(n, path):
     database = open_words(path)
     for i in range(10):
         add(database, f"{n} {i}")
 
 if __name__ == "__main__":
-    context = get_context(sys.argv[2])
-    barrier = context.Barrier(8)
-    children = [context.Process(target=work, args=(sys.argv[1], n, barrier)) for n in range(8)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0] * 8
+    in_processes(8, work, sys.argv[1], method=sys.argv[2])
 """,
         path,
         method,
@@ -585,27 +560,17 @@ def test_a_failed_opening_holds_no_file(path):
     assert held_by(path) == []
 
 
-def test_a_read_only_file_can_be_read(nobody):
-    folder, run = nobody
-    with closing(sqlite3.connect(folder / "results.db")) as con, con:
+def test_a_read_only_file_can_be_read(open_folder):
+    path = open_folder / "results.db"
+    with closing(sqlite3.connect(path)) as con, con:
         con.execute(TABLE)
         con.execute("INSERT INTO words (word) VALUES ('word')")
-    (folder / "results.db").chmod(0o444)
-    run(
-        """
-        from words import add, open_words, words
-        from cjm_media_storage.errors import ReadOnlyStore
-        become_nobody()
-        database = open_words(sys.argv[1] + "/results.db")
+    path.chmod(0o444)
+    open_folder.chmod(0o555)
+    with unprivileged(), closing(open_words(path)) as database:
         assert words(database) == ["word"]
-        try:
+        with pytest.raises(ReadOnlyStore):
             add(database, "no")
-        except ReadOnlyStore:
-            sys.exit(0)
-        sys.exit("it was written")
-        """,
-        folder,
-    )
 
 
 def test_a_value_too_large_is_a_record_error(database):

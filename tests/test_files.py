@@ -3,13 +3,11 @@
 import ast
 import errno
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import unprivileged
+from on_disk import unprivileged
 
 import cjm_media_storage
 from cjm_media_storage import files
@@ -115,18 +113,22 @@ def test_shared_locks_of_threads_do_not_undo_each_other(tmp_path):
         pass
 
 
-def test_a_lock_of_another_process_counts(tmp_path):
-    program = (
-        "import sys; from pathlib import Path; from cjm_media_storage.files import FileLock\n"
-        "with FileLock(Path(sys.argv[1])).exclusive(): print('held', flush=True); sys.stdin.read()"
+def test_a_lock_of_another_process_counts(tmp_path, program):
+    other = program.start(
+        """
+        import sys
+        from cjm_media_storage.files import FileLock
+        from pathlib import Path
+        with FileLock(Path(sys.argv[1])).exclusive():
+            print("held", flush=True)
+            sys.stdin.readline()
+        """,
+        tmp_path / "lock",
     )
-    command = [sys.executable, "-c", program, tmp_path / "lock"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with pytest.raises(StoreBusy), FileLock(tmp_path / "lock").exclusive():
-            pass
-        other.stdin.close()
-        other.wait()
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(StoreBusy), FileLock(tmp_path / "lock").exclusive():
+        pass
+    program.end(other, "done\n")
     with FileLock(tmp_path / "lock").exclusive():
         pass
 

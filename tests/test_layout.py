@@ -1,7 +1,6 @@
 "Names that are safe on a disk, and the marker of a store."
 
 import json
-import multiprocessing
 
 import pytest
 from hypothesis import given
@@ -125,13 +124,20 @@ def test_a_later_format_is_refused(tmp_path):
         ContentStore(tmp_path)
 
 
-def _mark(root):
-    return open_root(root, DISK, 0o755)
+def test_processes_that_open_a_new_store_at_once_agree_on_its_id(tmp_path, program):
+    ids = program(
+        """
+        import sys
+        from cjm_media_storage.files import DISK
+        from cjm_media_storage.layout import open_root
+        from pathlib import Path
+        from together import in_processes
 
-
-def test_processes_that_open_a_new_store_at_once_agree_on_its_id(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        assert len(set(pool.map(_mark, [tmp_path / "store"] * 8, chunksize=1))) == 1
+        print(*in_processes(8, lambda n: open_root(Path(sys.argv[1]), DISK, 0o755)))
+        """,
+        tmp_path / "store",
+    ).split()
+    assert (len(ids), len(set(ids))) == (8, 1)
 
 
 def test_a_store_can_be_made_without_hard_links(tmp_path):

@@ -6,12 +6,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from conftest import tree
+from on_disk import tree
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def overwrite(path, content):
@@ -23,8 +21,11 @@ def quarantined(store):
     return [path.read_bytes() for path in (store.root / ".store" / "quarantine").glob("*")]
 
 
+calls = []  # What a `Recorder` was asked: names and arguments, in order
+
+
 class Recorder(Disk):
-    "A disk that writes down what it is asked, each path by the role it plays"
+    "A disk that writes down what it is asked"
 
     def __getattribute__(self, name):
         attribute = super().__getattribute__(name)
@@ -37,9 +38,6 @@ class Recorder(Disk):
             return result
 
         return recorded
-
-
-calls = []
 
 
 def test_the_order_of_a_durable_put(tmp_path):

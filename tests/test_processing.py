@@ -5,7 +5,8 @@ from contextlib import closing
 
 import pytest
 from old import CACHE_INDEX, First, Last, Published
-from results import A, B, C, D, analysis_row, processing_row, query
+from on_disk import query
+from results import A, B, C, D, analysis_row, processing_row
 
 from cjm_media_storage.analysis import MediaAnalysisStorage
 from cjm_media_storage.errors import InvalidRecord

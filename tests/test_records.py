@@ -6,7 +6,6 @@ import math
 import os
 import pickle
 import sqlite3
-import threading
 import tracemalloc
 from contextlib import closing
 from datetime import datetime
@@ -16,8 +15,9 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from results import D, analysis_row, processing_row, query
-from words import held_by
+from on_disk import held_by, query, unprivileged
+from results import D, analysis_row, processing_row
+from together import in_threads
 
 from cjm_media_storage.analysis import MediaAnalysisStorage
 from cjm_media_storage.errors import CorruptDatabase, InvalidHash, InvalidRecord, StoreClosed
@@ -54,10 +54,12 @@ def joins(text):
 
 texts = st.text(st.characters(exclude_categories=())).filter(lambda text: not joins(text))  # lone surrogates, too
 items = st.none() | st.booleans() | numbers | texts
-nested = st.recursive(items, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=20)
+nested = st.recursive(
+    items, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5), max_leaves=20
+)
 
 
-@given(value=st.none() | st.dictionaries(texts, nested))
+@given(value=st.none() | st.dictionaries(texts, nested, max_size=5))
 @example({})
 @example({"film": "\ude00\ud83d \ud800 \0 Amélie"})
 @example({"size": 2**200, "level": -0.0})
@@ -371,28 +373,15 @@ def test_fault_62_verify_of_a_file_that_is_gone(kind, storage, tmp_path):
         kind.verify(storage, row)
 
 
-def test_fault_62_verify_of_an_unreadable_file(kind, nobody):
-    folder, run = nobody
-    film = folder / "film.mkv"
+def test_fault_62_verify_of_an_unreadable_file(kind, open_folder):
+    film = open_folder / "film.mkv"
     film.write_bytes(b"a film")
     film.chmod(0)
-    run(
-        """
-        from results import KINDS
-        kind = KINDS[sys.argv[1]]
-        become_nobody()
-        row = kind.row(**{kind.paths[0]: sys.argv[2]})
-        with kind.storage(":memory:") as storage:
-            storage.save(**kind.arguments(row))
-            try:
-                kind.verify(storage, row)
-            except PermissionError:
-                sys.exit(0)
-        sys.exit("no PermissionError")
-        """,
-        kind.name,
-        film,
-    )
+    row = kind.row(**{kind.paths[0]: film})
+    with kind.storage(":memory:") as storage, unprivileged():
+        save(kind, storage, row)
+        with pytest.raises(PermissionError, match=r"film\.mkv"):
+            kind.verify(storage, row)
 
 
 # ---- files, threads and processes
@@ -420,11 +409,7 @@ def test_no_database_is_refused(kind, path):
 
 def test_memory_from_several_threads(kind):
     with kind.storage(":memory:") as storage:
-        threads = [threading.Thread(target=save, args=(kind, storage, kind.row(n))) for n in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(8, lambda n: save(kind, storage, kind.row(n)))
         assert len(storage) == 8
     assert not os.path.exists(":memory:")
 
@@ -443,27 +428,19 @@ def test_fault_60_eight_processes_open_a_fresh_file_and_save(kind, path, program
     program(
         """
         import sys
-        from multiprocessing import get_context
         from results import KINDS
+        from together import in_processes
 
-        def work(kind, path, n, barrier):
-            kind = KINDS[kind]
-            barrier.wait()
+        def work(n, name, path):
+            kind = KINDS[name]
             with kind.storage(path) as storage:
                 for i in range(10):
                     storage.save(**kind.arguments(kind.row(f"{n} {i}")))
-                    storage.save(**kind.arguments(kind.row("shared", **({} if "job_id" not in vars(kind.row()) else
-                        {"job_id": f"shared {n} {i}"}))))
+                    own = {"job_id": f"shared {n} {i}"} if name == "processing" else {}
+                    storage.save(**kind.arguments(kind.row("shared", **own)))
 
         if __name__ == "__main__":
-            context = get_context(sys.argv[3])
-            barrier = context.Barrier(8)
-            children = [context.Process(target=work, args=(*sys.argv[1:3], n, barrier)) for n in range(8)]
-            for child in children:
-                child.start()
-            for child in children:
-                child.join()
-            assert [child.exitcode for child in children] == [0] * 8
+            in_processes(8, work, *sys.argv[1:3], method=sys.argv[3])
         """,
         kind.name,
         path,

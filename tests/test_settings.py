@@ -23,11 +23,12 @@ def test_the_changelog_begins_with_what_is_not_released_or_with_this_version():
     assert first == "Unreleased" or first.startswith(cjm_media_storage.__version__)
 
 
-def test_there_is_a_test_file_for_every_notebook():
+def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
     names = {re.sub(r"^\d+_", "", path.stem) for path in ROOT.glob("nbs/[0-9]*.ipynb")}
     tests = {path.stem.removeprefix("test_") for path in ROOT.glob("tests/test_*.py")}
     # errors are raised in all the others, and storage is the face of them all
     assert names - tests == {"errors", "storage"}
+    assert tests - names == {"built", "settings", "style"}  # of the project as a whole
 
 
 def test_every_promise_in_faults_md_is_tested_and_every_such_test_is_listed():

@@ -1,7 +1,5 @@
 "A database of words, and what tests and the programs they start do with it"
 
-import os
-
 from cjm_media_storage.database import Database
 
 TABLE = "CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT)"
@@ -21,16 +19,3 @@ def add(database, *words):
 
 def words(database):
     return [word for (word,) in database.fetch("SELECT word FROM words ORDER BY id")]
-
-
-def held_by(path):
-    "Open descriptors of this process on the files of a database"
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue
-        if target.startswith(str(path)):
-            found.append(target)
-    return found

@@ -1,0 +1,118 @@
+"Files are found in order, put on several threads, and counted; one that cannot be read stops nothing."
+
+import inspect
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from on_disk import unprivileged
+
+from cjm_media_storage.adding import AddSummary, Found, add_files, find_files
+from cjm_media_storage.storage import ContentStore, InvalidNamespace, NoSpace
+
+
+def test_find_files_is_sorted_and_follows_no_folder(films):
+    found = list(find_files([films]))
+    names = [os.path.relpath(os.fsencode(f.path), os.fsencode(films)) for f in found if not f.skipped]
+    assert b"copies/-rf" in names
+    assert not any(name.startswith(b"loop/") for name in names)
+    assert [f.path for f in found] == [f.path for f in find_files([str(films)])]
+    assert {os.path.basename(f.path) for f in found if f.skipped} == {"loop", "pipe"}
+    assert [os.path.basename(f.path) for f in found if f.error] == ["gone.mkv"]
+    assert len(list(find_files([films / "loop"]))) == len(found)  # it was named: it is walked
+
+
+def test_folder_that_cannot_be_listed(open_folder):
+    (open_folder / "a.mkv").write_bytes(b"a film")
+    (open_folder / "locked").mkdir()
+    (open_folder / "locked").chmod(0)
+    with unprivileged():
+        found = list(find_files([open_folder]))
+    assert [os.path.basename(f.path) for f in found] == ["a.mkv", "locked"]
+    assert [type(f.error) for f in found] == [type(None), PermissionError]
+
+
+def test_deep_folders(here):
+    deep = here.joinpath("deep", *["d"] * 300)
+    deep.mkdir(parents=True)
+    (deep / "a.mkv").write_bytes(b"a film")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        (found,) = find_files(["deep"])
+    finally:
+        sys.setrecursionlimit(limit)
+    assert (Path(found.path), found.size) == ((deep / "a.mkv").relative_to(here), 6)
+
+
+def summarize(results):
+    summary = AddSummary()
+    for added in results:
+        summary = summary.plus(added)
+    return summary
+
+
+def test_copies_that_are_added_at_the_same_moment_are_one(here):
+    for n in range(64):
+        (here / f"{n}.bin").write_bytes(b"the same")
+    with ContentStore(here / "store") as store:
+        summary = summarize(add_files(store, find_files(sorted(here.glob("*.bin")))))
+    assert (summary.new, summary.known, summary.files) == (1, 63, 64)
+    assert (summary.new_bytes, summary.saved_bytes) == (8, 63 * 8)
+
+
+def test_files_are_looked_for_as_they_are_needed(here):
+    (here / "a.bin").write_bytes(b"a film")
+    looked = []
+
+    def endless():
+        while True:
+            looked.append(1)
+            yield Found(str(here / "a.bin"), 6)
+
+    with ContentStore(here / "store") as store:
+        results = add_files(store, endless(), threads=2)
+        for _ in range(50):
+            next(results)
+        results.close()
+    assert len(looked) <= 50 + 2 * 2 + 1
+
+
+class FullStore(ContentStore):
+    "A store whose disk is full after three objects"
+
+    def put(self, content, **facts):
+        if len(self) >= 3:
+            raise NoSpace(os.fspath(self.root))
+        return super().put(content, **facts)
+
+
+def test_a_full_disk_ends_it_and_what_was_stored_is_counted(here):
+    (here / "films").mkdir()
+    for n in range(200):
+        (here / "films" / f"{n}.bin").write_bytes(b"%d" % n)
+    summary, looked = AddSummary(), []
+    files = (looked.append(found) or found for found in find_files(["films"]))
+    with FullStore(here / "store") as store:
+        with pytest.raises(NoSpace):
+            for added in add_files(store, files, threads=1):
+                summary = summary.plus(added)
+        assert (summary.new, summary.failed, len(store)) == (3, 0, 3)
+    assert len(looked) < 10
+
+
+def test_a_wrong_namespace_is_not_a_failure_of_each_file(here):
+    (here / "a.bin").write_bytes(b"a film")
+    with ContentStore(here / "store") as store, pytest.raises(InvalidNamespace):
+        list(add_files(store, find_files(["a.bin"]), namespace="../up"))
+
+
+def test_stop(here):
+    for n in range(100):
+        (here / f"{n}.bin").write_bytes(b"%d" % n)
+    done = []
+    with ContentStore(here / "store") as store:
+        for added in add_files(store, find_files(here.glob("*.bin")), threads=2, stop=lambda: len(done) >= 10):
+            done.append(added)
+        assert 10 <= len(done) == len(store) < 20
