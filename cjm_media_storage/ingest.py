@@ -126,8 +126,8 @@ class Staging:
             lock = own / "lock"
             while True:
                 self.disk.make_folder(self.folder, self._folder_mode)
-                self.disk.make_folder(own, 0o700)
-                with contextlib.suppress(StoreBusy, FileNotFoundError):
+                with contextlib.suppress(StoreBusy, FileNotFoundError):  # another process may be sweeping
+                    self.disk.make_folder(own, 0o700)
                     self._held.enter_context(FileLock(lock, self.disk).exclusive())
                     if lock.exists() or not self.disk.flock:  # not swept before we locked it
                         break

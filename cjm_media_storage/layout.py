@@ -117,7 +117,7 @@ def open_root(
     if marker.exists():
         return _read_marker(marker)
     disk.make_folder(root, folder_mode)
-    if any(name != ".store" for name in os.listdir(root)):
+    if any(name != ".store" for name in os.listdir(root)) and not marker.exists():  # marked meanwhile?
         raise NotAStore(os.fspath(root))
     disk.make_folder(marker.parent, folder_mode)
     content = json.dumps({"format": FORMAT, "algo": ALGO, "shard": [2, 2], "id": str(uuid.uuid4())}) + "\n"
@@ -133,7 +133,8 @@ def open_root(
         with contextlib.suppress(FileExistsError):  # another process marked it first: its marker counts
             disk.link(part, marker)
     except NotImplementedError:
-        disk.rename(part, marker)
+        if not marker.exists():
+            disk.rename(part, marker)
     disk.unlink(part)
     disk.sync_folder(marker.parent)
     return _read_marker(marker)

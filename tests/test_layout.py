@@ -143,3 +143,19 @@ def test_processes_that_open_a_new_store_at_once_agree_on_its_id(tmp_path, progr
 def test_a_store_can_be_made_without_hard_links(tmp_path):
     id = open_root(tmp_path / "store", Disk(hardlink=False), 0o755)
     assert open_root(tmp_path / "store", DISK, 0o755) == id
+
+
+def test_a_store_that_is_made_and_filled_by_another_process_meanwhile_is_a_store(tmp_path):
+    class Late(Disk):
+        "A disk that is slow enough for another process to make the store and fill it"
+
+        def make_folder(self, path, mode=0o755, sync=True):
+            made = super().make_folder(path, mode, sync)
+            if path == tmp_path / "store":
+                with ContentStore(path) as other:
+                    other.put(b"a poster")
+                    ids.append(other.id)
+            return made
+
+    ids = []
+    assert open_root(tmp_path / "store", Late(), 0o755) == ids[0]
