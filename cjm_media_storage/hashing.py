@@ -138,10 +138,10 @@ class Hasher:
 def hash_file(
     path: str | os.PathLike[str],  # File to hash
     algo: str = "sha256",  # Any name that `hashlib.new` knows
-    chunk_size: int = CHUNK,  # Bytes read at a time
+    chunk_size: int = CHUNK,  # Bytes read at a time; a negative one leaves the choice to us
 ) -> str:  # `algo:hexdigest`
     "Hash the file at `path` in bounded memory; FileNotFoundError and PermissionError are raised as they are"
-    view = None if chunk_size == CHUNK else memoryview(bytearray(chunk_size))
+    view = None if chunk_size == CHUNK or chunk_size < 0 else memoryview(bytearray(chunk_size))
     with open(path, "rb", buffering=0) as file:
         return Hasher(algo).read(file, view).hash
 
