@@ -54,7 +54,7 @@ def test_parity_of_hash_bytes(upstream, content, algo):
 
 @pytest.mark.plugins
 @pytest.mark.parametrize("size", [0, 1, 8192, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
-@pytest.mark.parametrize("chunk_size", [-1, 0, 1 << 12, 8192, CHUNK, 1 << 20])
+@pytest.mark.parametrize("chunk_size", [-1, 1 << 12, 8192, CHUNK, 1 << 20])
 def test_parity_of_hash_file(upstream, tmp_path, size, chunk_size):
     film = tmp_path / "film.mkv"
     film.write_bytes(bytes(i * 31 % 251 for i in range(size)))
