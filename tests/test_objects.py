@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sqlite3
 from contextlib import closing
 
@@ -166,3 +167,22 @@ def test_a_second_namespace_is_linked_or_copied(tmp_path):
             assert len(tree(store)) == 2
             first.path.unlink()
             assert store.read(first.hash) == b"a poster"
+
+
+def bind(name):
+    with closing(socket.socket(socket.AF_UNIX)) as one:
+        one.bind(name)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, bind])
+def test_a_pipe_or_socket_in_the_place_of_an_object_is_quarantined(store, monkeypatch, make):
+    path = store.put(b"a poster").path
+    path.unlink()
+    monkeypatch.chdir(path.parent)  # the path of a socket may not be long
+    make("other")
+    os.rename("other", path.name)
+    with pytest.raises(IsADirectoryError):  # and no waiting for a pipe's writer
+        store.open(hash_bytes(b"a poster"))
+    store.put(b"a poster")
+    assert store.read(hash_bytes(b"a poster")) == b"a poster"
+    assert [p.is_file() for p in (store.root / ".store" / "quarantine").iterdir()] == [False]
