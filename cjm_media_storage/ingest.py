@@ -136,15 +136,23 @@ class Staging:
         return self._own
 
     @contextlib.contextmanager
+    def name(self) -> Iterator[Path]:
+        "A free name, gone at the end of the block unless it was renamed"
+        path = self._claim() / str(next(self._numbers))
+        try:
+            yield path
+        finally:
+            self.disk.unlink(path)
+
+    @contextlib.contextmanager
     def file(self) -> Iterator[tuple[Path, int]]:  # Its path, and a descriptor open for reading and writing
         "A new file, gone at the end of the block unless it was renamed"
-        path = self._claim() / str(next(self._numbers))
-        fd = self.disk.create(path)
-        try:
-            yield path, fd
-        finally:
-            os.close(fd)
-            self.disk.unlink(path)
+        with self.name() as path:
+            fd = self.disk.create(path)
+            try:
+                yield path, fd
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         "Give the folder up"

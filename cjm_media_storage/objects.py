@@ -75,8 +75,9 @@ class Objects:
         final: Path,
     ) -> bool:  # False: the right bytes were there
         "Link `path` to `final` and sync the name; what is there already is kept if it is right, else quarantined"
-        while not (linked := self._try_link(path, final)) and not self._adopt(final):
-            self._quarantine(final)
+        linked = self._try_link(path, final)
+        while not linked and not self._adopt(final):
+            linked = self._heal(path, final)
         self._disk.sync_folder(final.parent)
         return linked
 
@@ -113,17 +114,29 @@ class Objects:
         self._disk.sync_file(final)
         return True
 
-    def _quarantine(
+    def _heal(
         self,
+        path: Path,  # A synced file
         final: Path,
-    ) -> None:
-        "Move wrong bytes out of the way; they are kept"
+    ) -> bool:  # False: the name is taken again
+        "Put `path` in the place of wrong bytes, which are kept"
         folder = self.root / ".store" / "quarantine"
         self._disk.make_folder(folder, self._folder_mode)
-        with contextlib.suppress(FileNotFoundError):  # somebody else was first
-            self._disk.rename(final, folder / f"{final.name}.{time.time_ns()}")
-        self._disk.sync_folder(folder)
+        kept = folder / f"{final.name}.{time.time_ns()}"
+        try:
+            with self._staging.name() as second:
+                self._disk.link(path, second)
+                self._disk.link(final, kept)
+                self._disk.sync_folder(folder)
+                self._disk.rename(second, final)
+            healed = True
+        except (NotImplementedError, FileNotFoundError):  # a folder, a disk without links, or gone: then in two steps
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.rename(final, kept)
+            self._disk.sync_folder(folder)
+            healed = self._try_link(path, final)
         logging.getLogger(__name__).warning("%s held other bytes, which are now in %s", final, folder)
+        return healed
 
     # ---- trusting and reading
 

@@ -186,3 +186,34 @@ def test_a_pipe_or_socket_in_the_place_of_an_object_is_quarantined(store, monkey
     store.put(b"a poster")
     assert store.read(hash_bytes(b"a poster")) == b"a poster"
     assert [p.is_file() for p in (store.root / ".store" / "quarantine").iterdir()] == [False]
+
+
+class DiesInQuarantine(Disk):
+    "A disk whose program sees wrong bytes, lets `meanwhile` happen, and ends once it has touched their name"
+
+    def link(self, source, target):
+        self.interrupt(super().link, source, target)
+
+    def rename(self, source, target):
+        self.interrupt(super().rename, source, target)
+
+    def interrupt(self, call, source, target):
+        if "quarantine" in str(target):
+            meanwhile.pop()()
+        call(source, target)
+        if "quarantine" in str(target):
+            raise KeyboardInterrupt
+
+
+meanwhile = []
+
+
+def test_fault_30_healing_never_takes_away_what_another_program_healed(store):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    overwrite(path, b"A POSTER")
+    meanwhile.append(lambda: store.put(b"a poster"))
+    with ContentStore(store.root, disk=DiesInQuarantine()) as other, pytest.raises(KeyboardInterrupt):
+        other.put(b"a poster")
+    assert store.read(hash_bytes(b"a poster"), verify=True) == b"a poster"
+    assert b"A POSTER" in quarantined(store)
