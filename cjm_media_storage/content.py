@@ -205,12 +205,12 @@ class ContentStore:
             return PutResult(**vars(self._object(intact)), created=False, link_mode="none")
         others = (self._objects.path(entry) for entry in entries if entry is not here and self._intact(entry))
         elsewhere = next(others, None)
-        if elsewhere is None and incoming.data is None and incoming.staged is None:
-            return None
         kept = here.extension if here else extension
         final = self.root / object_path(facts.namespace, digest, kept)
         with self._lock.shared():
             link_mode = self._objects.place(incoming, elsewhere, final)
+            if link_mode is None:
+                return None
             stat = os.stat(final)
             entry = Entry(0, digest, facts.namespace, kept, stat.st_size, stat.st_mtime_ns, time.time())
             created = self._index.commit(entry, source, facts.reference)

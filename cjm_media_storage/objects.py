@@ -19,7 +19,7 @@ from .errors import CorruptObject, MissingObject, UnsafePath
 from .files import Disk, inside, open_inside
 from .hashing import Hasher
 from .index import Entry
-from .ingest import NOTHING, Incoming, Limits, Staging, receive
+from .ingest import Incoming, Staging
 from .layout import ALGO
 
 # %% ../nbs/12_objects.ipynb #3dcae4af
@@ -51,15 +51,16 @@ class Objects:
         incoming: Incoming,
         elsewhere: Path | None,  # The same bytes in another namespace
         final: Path,
-    ) -> str:  # The link mode; 'none' if the bytes were there already
+    ) -> str | None:  # The link mode; 'none' if the bytes were there already; None if `incoming` has none to be copied
         "Put the bytes durably under their final name"
+        inside(self.root, final.parent)  # before a folder is made in the wrong place
         self._disk.make_folder(final.parent, self._folder_mode)
         inside(self.root, final.parent)
         if elsewhere is not None:
             with contextlib.suppress(NotImplementedError):
                 return "hardlink" if self._link(elsewhere, final) else "none"
-            with receive(elsewhere, Limits(), NOTHING, self._staging) as copy:
-                return self.place(copy, None, final)
+        if incoming.data is None and incoming.staged is None:
+            return None
         with contextlib.ExitStack() as stack:
             path = incoming.staged
             if path is None:

@@ -217,3 +217,28 @@ def test_fault_30_healing_never_takes_away_what_another_program_healed(store):
         other.put(b"a poster")
     assert store.read(hash_bytes(b"a poster"), verify=True) == b"a poster"
     assert b"A POSTER" in quarantined(store)
+
+
+def test_fault_11_no_folder_is_made_behind_a_link_that_leads_out(store, tmp_path):
+    shard = store.put(b"a poster").path.parent
+    store._index.database.execute("DELETE FROM objects")
+    shutil.rmtree(shard.parent)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shard.parent.symlink_to(outside)
+    with pytest.raises(UnsafePath):
+        store.put(b"a poster")
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [8, 2_000_000])
+def test_a_copy_into_a_second_namespace_is_of_the_bytes_that_were_hashed(tmp_path, size):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(b"a" * size)
+    with ContentStore(tmp_path / "store", disk=Disk(hardlink=False)) as store:
+        path = store.put(source).path
+        before = path.stat()
+        overwrite(path, b"b" * size)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # so the index believes it
+        result = store.put(source, namespace="actors")
+        assert (result.link_mode, result.path.read_bytes() == b"a" * size) == ("copy", True)
