@@ -6,6 +6,7 @@
 __all__ = ['PutResult', 'ContentStore']
 
 # %% ../nbs/13_content.ipynb #8b7eda95
+import contextlib
 import logging
 import os
 import stat as stats
@@ -18,19 +19,31 @@ from typing import Any, BinaryIO
 
 from cjm_media_storage.errors import (
     AmbiguousHash,
+    CorruptObject,
     ObjectNotFound,
     SourceError,
     StoreClosed,
 )
 from .files import DISK, Disk, FileLock
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
-from .ingest import NOTHING, Content, Incoming, Known, Limits, Staging, open_source, receive
+from cjm_media_storage.ingest import (
+    NOTHING,
+    Content,
+    Incoming,
+    Known,
+    Limits,
+    Staging,
+    open_source,
+    receive,
+    same_bytes,
+)
 from cjm_media_storage.layout import (
     ALGO,
     check_namespace,
     digest_of,
     digest_prefix,
     extension_of,
+    is_object_path,
     normalize_extension,
     object_path,
     open_root,
@@ -132,7 +145,8 @@ class ContentStore:
             digest_of(expected_hash)
         limits = Limits(expected_hash, expected_size, max_size, allow_empty)
         if not move:
-            return self._receive(content, limits, facts, follow_symlinks, in_place=inside_store)
+            place = self._untracked_place(path) if path is not None and inside_store else None
+            return self._receive(place or content, limits, facts, follow_symlinks, in_place=place is not None)
         if path is None or inside_store:
             raise SourceError(str(path or type(content).__name__), "only a file outside the store can be moved", 0)
         return self._move(path, limits, facts)
@@ -147,6 +161,14 @@ class ContentStore:
         except ValueError:  # a NUL in the path
             return False
 
+    def _untracked_place(
+        self,
+        path: Path,  # Inside the store
+    ) -> Path | None:
+        "Where the object at `path` is, which need not be copied; None for all that others may write to"
+        real = Path(os.path.realpath(path))
+        return real if not path.is_symlink() and is_object_path(real.relative_to(self.root).as_posix()) else None
+
     def _receive(
         self,
         content: Content,
@@ -154,13 +176,16 @@ class ContentStore:
         facts: _Facts,
         follow_symlinks: bool,
         in_place: bool,
+        move: bool = False,
     ) -> PutResult:
-        for known in (
-            Known(self._index.knows_size, self._holds),
-            NOTHING,
-        ):  # the second time only if the object went between two looks
-            with receive(content, limits, known, self._staging, self._memo, follow_symlinks, in_place) as incoming:
-                if result := self._store(incoming, facts):
+        memo = None if move else self._memo  # what is to be removed is read, whatever is remembered of it
+        ways = [(in_place, Known(self._index.knows_size, self._holds)), (in_place, NOTHING)]
+        for in_place, known in (*ways, (False, NOTHING)):  # the later ways only if the first did not lead to the end
+            with (
+                contextlib.suppress(NotImplementedError),  # another file system, or one without hard links
+                receive(content, limits, known, self._staging, memo, follow_symlinks, in_place) as incoming,
+            ):
+                if result := self._store(incoming, facts, move):
                     return result
         raise AssertionError("content that nobody knows was received without its bytes")
 
@@ -172,21 +197,32 @@ class ContentStore:
     ) -> PutResult:
         "Store a file by giving it its final name, or a copy where that cannot be, and take its old name away last"
         with open_source(path, follow_symlinks=False) as (_, stat):
+            alone = stat.st_nlink == 1  # else whoever uses the other name could change the object
             try:
-                alone = stat.st_nlink == 1  # else whoever uses the other name could change the object
-                try:
-                    result = self._receive(path, limits, facts, follow_symlinks=False, in_place=alone)
-                except NotImplementedError:  # another file system, or one without hard links
-                    result = self._receive(path, limits, facts, follow_symlinks=False, in_place=False)
+                result = self._receive(path, limits, facts, follow_symlinks=False, in_place=alone, move=True)
             except BaseException:
-                self._disk.chmod(path, stats.S_IMODE(stat.st_mode))
+                if os.path.lexists(path) and os.stat(path).st_nlink == 1:  # else it may be an object by now
+                    self._disk.chmod(path, stats.S_IMODE(stat.st_mode))
                 raise
+            if self._is_object(path, result):
+                raise SourceError(os.fspath(path), "it is the object itself, by another way to the store", result.size)
             now = os.stat(path, follow_symlinks=False)
-            if (now.st_ino, now.st_size, now.st_mtime_ns) == (stat.st_ino, stat.st_size, stat.st_mtime_ns):
+            if now.st_ino == stat.st_ino and same_bytes(now, stat):
                 self._disk.unlink(path)
+            elif os.path.samestat(now, os.stat(result.path)):
+                raise CorruptObject(result.hash, os.fspath(result.path))
             else:
                 logging.getLogger(__name__).warning("%s changed after it was stored, and was left in place", path)
         return replace(result, link_mode="move") if result.link_mode == "hardlink" else result
+
+    def _is_object(
+        self,
+        path: Path,
+        stored: StoredObject,
+    ) -> bool:
+        "Is `path` the name of an object, in a folder that is mounted twice?"
+        names = [self._objects.path(entry) for entry in self._index.entries(digest_of(stored.hash))]
+        return any(name.name == path.name and name.parent.samefile(path.parent) for name in names if name.exists())
 
     # ---- placing
 
@@ -194,16 +230,17 @@ class ContentStore:
         self,
         incoming: Incoming,
         facts: _Facts,
+        read: bool,  # Is the object's file to be read before it is believed to be right?
     ) -> PutResult | None:  # None: the bytes are needed after all
         "Bring received bytes to their final place, and commit what is known of them"
         digest, extension = digest_of(incoming.hash), facts.extension or incoming.extension
         source = facts.source and replace(facts.source, extension=extension)
         entries = self._index.entries(digest)
         here = next((entry for entry in entries if entry.namespace == facts.namespace), None)
-        if here is not None and (intact := self._intact(here)):
+        if here is not None and (intact := self._intact(here, read)):
             self._index.commit(intact, source, facts.reference)
             return PutResult(**vars(self._object(intact)), created=False, link_mode="none")
-        others = (self._objects.path(entry) for entry in entries if entry is not here and self._intact(entry))
+        others = (self._objects.path(entry) for entry in entries if entry is not here and self._intact(entry, read))
         elsewhere = next(others, None)
         kept = here.extension if here else extension
         final = self.root / object_path(facts.namespace, digest, kept)
@@ -227,9 +264,10 @@ class ContentStore:
     def _intact(
         self,
         entry: Entry,
+        read: bool = False,  # Are its bytes read in any case?
     ) -> Entry | None:  # As it is now; None if its bytes are gone or wrong
         "Check that the object's bytes are in place; the index is corrected where only size or time differ"
-        now = self._objects.check(entry)
+        now = self._objects.check(entry, read)
         if now is not None and now != entry:
             self._index.correct(entry, now.size, now.mtime_ns)
         return now

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Content', 'SMALL', 'STEP', 'NOTHING', 'Limits', 'Incoming', 'boot_id', 'Staging', 'copy_and_hash', 'open_source',
-           'check_unchanged', 'Known', 'receive']
+           'same_bytes', 'check_unchanged', 'Known', 'receive']
 
 # %% ../nbs/11_ingest.ipynb #c6dccfad
 import contextlib
@@ -234,6 +234,14 @@ def open_source(
         os.close(fd)
 
 
+def same_bytes(
+    now: os.stat_result,
+    then: os.stat_result,
+) -> bool:
+    "Do size and time of a file say that its bytes are the same?"
+    return (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
+
+
 def check_unchanged(
     path: str | os.PathLike[str],
     fd: int,
@@ -242,7 +250,7 @@ def check_unchanged(
 ) -> None:
     "Raise `SourceChanged` unless the file is as it was. One that was unlinked meanwhile is, if its bytes are"
     now = os.fstat(fd)
-    same = seen == before.st_size == now.st_size and before.st_mtime_ns == now.st_mtime_ns
+    same = seen == before.st_size and same_bytes(now, before)
     if same and before.st_nlink == now.st_nlink:
         same = before.st_ctime_ns == now.st_ctime_ns
     with contextlib.suppress(FileNotFoundError):
@@ -270,7 +278,7 @@ def receive(
     staging: Staging,
     memo: Memo | None = None,
     follow_symlinks: bool = True,
-    in_place: bool = False,  # Hash a file where it is, and give its own path as the staged one?
+    in_place: bool = False,  # Hash a file where it is, and give its own path as the staged one, to be linked?
 ) -> Iterator[Incoming]:  # Valid inside the block
     "Read and hash `content`; it is held in memory, staged, or neither if the store holds it"
     with contextlib.ExitStack() as stack:

@@ -11,15 +11,16 @@ import logging
 import os
 import stat as stats
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import CorruptObject, MissingObject, UnsafePath
+from .errors import CorruptObject, MissingObject, SourceChanged, UnsafePath
 from .files import Disk, inside, open_inside
 from .hashing import Hasher
 from .index import Entry
-from .ingest import Incoming, Staging
+from .ingest import Incoming, Staging, same_bytes
 from .layout import ALGO
 
 # %% ../nbs/12_objects.ipynb #3dcae4af
@@ -66,9 +67,25 @@ class Objects:
             if path is None:
                 path, fd = stack.enter_context(self._staging.file())
                 self._disk.write(fd, incoming.data or b"")
+            elif incoming.link_mode == "hardlink":
+                path = stack.enter_context(self._second_name(path, incoming))
             self._disk.chmod(path, self._object_mode)
             self._disk.sync_file(path)
             return incoming.link_mode if self._link(path, final) else "none"
+
+    @contextlib.contextmanager
+    def _second_name(
+        self,
+        path: Path,
+        incoming: Incoming,
+    ) -> Iterator[Path]:
+        "A staged name of the file that was hashed, or `SourceChanged` if `path` is another one by now"
+        with self._staging.name() as second:
+            self._disk.link(path, second)
+            now, then = os.stat(second, follow_symlinks=False), incoming.stat
+            if then is None or not os.path.samestat(now, then) or not same_bytes(now, then):
+                raise SourceChanged(incoming.name, incoming.size)
+            yield second
 
     def _link(
         self,
@@ -144,6 +161,7 @@ class Objects:
     def check(
         self,
         entry: Entry,
+        read: bool = False,  # Do its bytes decide in any case?
     ) -> Entry | None:  # The same with the size and time of today; None if the bytes are gone or wrong
         "Is the object's file as it was when it was stored? If size or time differ, its bytes decide"
         path = self.path(entry)
@@ -156,7 +174,7 @@ class Objects:
             raise UnsafePath(os.fspath(path))
         if not stats.S_ISREG(stat.st_mode):
             return None
-        if (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.mtime_ns):
+        if not read and (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.mtime_ns):
             return entry
         return replace(entry, size=stat.st_size, mtime_ns=stat.st_mtime_ns) if self._adopt(path) else None
 
