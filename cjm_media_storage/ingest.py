@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import stat as stats
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,7 @@ class Staging:
     def _reset(self) -> None:
         self._pid, self._held, self._numbers = os.getpid(), contextlib.ExitStack(), itertools.count()
         self._own: Path | None = None
+        self._mutex = threading.Lock()
 
     def sweep(self) -> None:
         "Remove the folders of processes that are gone"
@@ -121,19 +123,19 @@ class Staging:
         "This process's folder, locked"
         if self._pid != os.getpid():  # a forked child: the folder and its lock are the parent's
             self._reset()
-        if self._own is None:
-            own = self.folder / f"{boot_id()}-{os.getpid()}-{id(self):x}"
-            lock = own / "lock"
-            while True:
-                self.disk.make_folder(self.folder, self._folder_mode)
-                self.disk.make_folder(own, 0o700)
-                with contextlib.suppress(StoreBusy, FileNotFoundError):
+        with self._mutex:
+            while self._own is None:
+                own = self.folder / f"{boot_id()}-{os.getpid()}-{id(self):x}"
+                lock = own / "lock"
+                with contextlib.suppress(StoreBusy, FileNotFoundError):  # it is being swept before we can lock it
+                    self.disk.make_folder(self.folder, self._folder_mode)
+                    self.disk.make_folder(own, 0o700)
                     self._held.enter_context(FileLock(lock, self.disk).exclusive())
                     if lock.exists() or not self.disk.flock:  # not swept before we locked it
+                        self._own = own
                         break
                 self._held.close()
-            self._own = own
-        return self._own
+            return self._own
 
     @contextlib.contextmanager
     def name(self) -> Iterator[Path]:

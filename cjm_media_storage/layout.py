@@ -131,6 +131,8 @@ def open_root(
         return _read_marker(marker)
     disk.make_folder(root, folder_mode)
     if any(name != ".store" for name in os.listdir(root)):
+        if marker.exists():  # another process was first, and has put something already
+            return _read_marker(marker)
         raise NotAStore(os.fspath(root))
     disk.make_folder(marker.parent, folder_mode)
     content = json.dumps({"format": FORMAT, "algo": ALGO, "shard": [2, 2], "id": str(uuid.uuid4())}) + "\n"

@@ -498,3 +498,32 @@ def test_fault_10_an_object_is_not_moved_away_by_another_way_to_the_store(store,
         with pytest.raises(SourceError, match="the object itself"):
             store.put(path, move=True)
         assert path.read_bytes() == POSTER
+
+
+# ---- opening while others open, put and close
+
+
+def test_a_store_that_another_process_makes_and_fills_meanwhile_is_opened(tmp_path):
+    root = tmp_path / "store"
+
+    class Late(Disk):
+        def make_folder(self, path, mode=0o755):
+            if path == root and not root.exists():
+                with ContentStore(root) as first:
+                    first.put(POSTER)
+            super().make_folder(path, mode)
+
+    with ContentStore(root, disk=Late()) as store:
+        assert store.read(HASH) == POSTER
+
+
+def test_a_log_that_vanishes_while_the_store_is_opened(store):
+    class Folded(Disk):
+        def chmod(self, path, mode):
+            if path.name == "index.db-wal":
+                raise FileNotFoundError(path)
+            super().chmod(path, mode)
+
+    store.put(POSTER)
+    with ContentStore(store.root, disk=Folded()) as other:
+        assert HASH in other

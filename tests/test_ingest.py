@@ -5,13 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import staged, tree, unprivileged
 
 from cjm_media_storage import hashing
-from cjm_media_storage.files import Disk
+from cjm_media_storage.files import Disk, FileLock
 from cjm_media_storage.ingest import SMALL, Staging
 from cjm_media_storage.storage import (
     ContentStore,
@@ -313,3 +315,40 @@ def test_fault_57_without_locks_that_work_nothing_is_swept(store, tmp_path):
     assert (left / "0").exists()
     ContentStore(store.root).close()
     assert not left.exists()
+
+
+def test_a_staging_folder_that_is_swept_before_it_is_locked(store, monkeypatch):
+    "Whoever opened the store at that moment made a put fail"
+
+    def sweep_and_chmod(path, mode):
+        if path.parent.name == "staging" and not swept:
+            swept.append(path)
+            path.rmdir()
+        chmod(path, mode)
+
+    swept, chmod = [], os.chmod
+    monkeypatch.setattr(os, "chmod", sweep_and_chmod)
+    assert store.put(b"a poster").created
+    assert len(swept) == 1
+
+
+def test_threads_that_begin_together_share_one_locked_staging_folder(tmp_path, monkeypatch):
+    "The second thread gave up the first one's lock, and whoever opened the store swept what both had staged"
+
+    class Slow(Disk):
+        def make_folder(self, path, mode=0o755):
+            super().make_folder(path, mode)
+            if path.parent.name == "staging":
+                time.sleep(0.05)
+
+    opened = []
+    lock = FileLock.exclusive
+
+    def counted(self):
+        opened.append(self.path)
+        return lock(self)
+
+    with ContentStore(tmp_path / "store", disk=Slow()) as store, ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(FileLock, "exclusive", counted)
+        assert len({result.hash for result in pool.map(store.put, [b"a poster", b"another"])}) == 2
+    assert len(opened) == 1
