@@ -14,7 +14,6 @@ import stat as stats
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -172,9 +171,9 @@ def _copy(
     source: int,
     target: int,
     limit: int,  # Bytes after which to stop, so that a source that grows does not go on for ever
-    progress: Callable[[int | None], None],  # Told the bytes copied so far, and None at the end
+    progress: Callable[[int | BaseException | None], None],  # Told the bytes copied so far; at the end None, or why
 ) -> None:
-    done = 0
+    done, failure = 0, None
     try:
         while done < limit:
             count = disk.copy(source, target, min(STEP, limit - done))
@@ -186,8 +185,10 @@ def _copy(
                 return
             done += count
             progress(done)
+    except BaseException as e:  # raised where the copy is hashed
+        failure = e
     finally:
-        progress(None)
+        progress(failure)
 
 
 def copy_and_hash(
@@ -202,14 +203,19 @@ def copy_and_hash(
     with open(target, "rb", buffering=0) as copy:
         if disk.clone(source, fd):
             return hasher.read(copy), "reflink"
-        view, offsets = buffer(), SimpleQueue[int | None]()
-        with ThreadPoolExecutor(1, "copy") as pool:
-            copying = pool.submit(_copy, disk, source, fd, limit, offsets.put)
-            while (end := offsets.get()) is not None:
+        view, offsets = buffer(), SimpleQueue[int | BaseException | None]()
+        # Not a pool: those take no more work once the main thread has ended, though other threads go on.
+        copying = threading.Thread(target=_copy, args=(disk, source, fd, limit, offsets.put), name="copy")
+        copying.start()
+        try:
+            while isinstance(end := offsets.get(), int):
                 while hasher.size < end:
                     count = copy.readinto(view[: end - hasher.size])
                     hasher.update(view[:count])
-            copying.result()
+        finally:
+            copying.join()
+    if end is not None:
+        raise end
     return hasher, "copy"
 
 # %% ../nbs/11_ingest.ipynb #da867954

@@ -352,3 +352,20 @@ def test_threads_that_begin_together_share_one_locked_staging_folder(tmp_path, m
         monkeypatch.setattr(FileLock, "exclusive", counted)
         assert len({result.hash for result in pool.map(store.put, [b"a poster", b"another"])}) == 2
     assert len(opened) == 1
+
+
+def test_a_thread_goes_on_putting_large_files_when_the_main_thread_has_ended(tmp_path, program):
+    (tmp_path / "film.mkv").write_bytes(b"frame" * 1_000_000)
+    text = """
+        import sys, threading, time
+        from cjm_media_storage.storage import ContentStore
+
+        def work():
+            threading.main_thread().join()
+            time.sleep(0.3)  # till the interpreter has told its thread pools
+            with ContentStore(sys.argv[1] + "/store") as store:
+                print(store.put(sys.argv[1] + "/film.mkv").size)
+
+        threading.Thread(target=work).start()
+    """
+    assert program(text, tmp_path) == "5000000"
