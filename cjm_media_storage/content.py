@@ -113,7 +113,7 @@ class ContentStore:
         *,
         namespace: str = "assets",
         extension: str | None = None,  # A hint for people; that of the file's name or of `source`, if None
-        source: str | None = None,  # URL or path the bytes came from; that of the file, if None
+        source: str | os.PathLike[str] | None = None,  # URL or path the bytes came from; that of the file, if None
         provider: str = "",  # Who sent them
         owner: str | None = None,  # Who needs them: adds a reference
         role: str = "",  # What for
@@ -134,7 +134,7 @@ class ContentStore:
             location = to_path(source, "source")
         elif path is not None and not inside_store:
             location = path_key(path)
-        extension = normalize_extension(extension) or extension_of(source or "")
+        extension = normalize_extension(extension) or extension_of("" if source is None else os.fsdecode(source))
         provider, role = provider and to_text(provider, "provider"), role and to_text(role, "role")
         facts = _Facts(
             check_namespace(namespace),
@@ -369,11 +369,11 @@ class ContentStore:
     def add_source(
         self,
         hash: str,  # `sha256:hexdigest`; `ObjectNotFound` if it is not here
-        location: str,  # URL or path, stored as given and never fetched
+        location: str | os.PathLike[str],  # URL or path, stored as given and never fetched
         provider: str = "",
     ) -> None:
         "Say where an object came from, or could be fetched again"
-        source = NewSource(to_path(location, "location"), provider, extension_of(location))
+        source = NewSource(to_path(location, "location"), provider, extension_of(os.fsdecode(location)))
         self._index.commit(self._entries(hash, None)[0], source)
 
     def sources(

@@ -527,3 +527,10 @@ def test_a_log_that_vanishes_while_the_store_is_opened(store):
     store.put(POSTER)
     with ContentStore(store.root, disk=Folded()) as other:
         assert HASH in other
+
+
+def test_fault_59_a_source_may_be_given_as_a_path_object(store, tmp_path):
+    paths = [tmp_path / "poster.jpg", tmp_path / "other.png"]
+    assert store.put(POSTER, source=paths[0]).extension == "jpg"
+    store.add_source(HASH, paths[1])
+    assert [each.location for each in store.sources(HASH)] == [str(path) for path in paths]
