@@ -23,6 +23,7 @@ from cjm_media_storage.errors import (
     ObjectNotFound,
     SourceError,
     StoreClosed,
+    StoreUnavailable,
 )
 from .files import DISK, Disk, FileLock
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
@@ -47,6 +48,7 @@ from cjm_media_storage.layout import (
     normalize_extension,
     object_path,
     open_root,
+    read_id,
 )
 from .memo import Memo
 from .objects import Objects
@@ -94,6 +96,8 @@ class ContentStore:
         self._disk = disk
         self.id = open_root(self.root, disk, folder_mode)
         own = self.root / ".store"
+        self._marker = os.fspath(own / "format.json")
+        self._marked = os.stat(self._marker)
         self._lock = FileLock(own / "lock", disk)
         self.locks_work = self._lock.works()  # False: some network file systems grant a lock to everybody
         self._index = Index(own / "index.db", own / "backup", disk)
@@ -127,6 +131,7 @@ class ContentStore:
         "Store `content` durably, unless it is there, and say where it came from and who needs it"
         if self._closed:
             raise StoreClosed(os.fspath(self.root))
+        self._check_root()
         path = Path(os.path.abspath(content)) if isinstance(content, str | os.PathLike) else None
         inside_store = path is not None and self._is_inside(path)
         location: str | bytes | None = None
@@ -151,6 +156,15 @@ class ContentStore:
         if path is None or inside_store:
             raise SourceError(str(path or type(content).__name__), "only a file outside the store can be moved", 0)
         return self._move(path, limits, facts)
+
+    def _check_root(self) -> None:
+        "Raise `StoreUnavailable` if another store, or none, is at our root: its files would get rows in our index"
+        try:
+            same = os.path.samestat(os.stat(self._marker), self._marked) or read_id(self.root) == self.id
+        except (FileNotFoundError, NotADirectoryError) as e:
+            raise StoreUnavailable(os.fspath(self.root)) from e
+        if not same:
+            raise StoreUnavailable(os.fspath(self.root))
 
     def _is_inside(
         self,
@@ -246,6 +260,7 @@ class ContentStore:
         kept = here.extension if here else extension
         final = self.root / object_path(facts.namespace, digest, kept)
         with self._lock.shared():
+            self._check_root()
             link_mode = self._objects.place(incoming, elsewhere, final)
             if link_mode is None:
                 return None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALGO', 'FORMAT', 'normalize_extension', 'extension_of', 'check_namespace', 'object_path', 'is_object_path',
-           'digest_of', 'digest_prefix', 'is_store', 'open_root']
+           'digest_of', 'digest_prefix', 'is_store', 'open_root', 'read_id']
 
 # %% ../nbs/09_layout.ipynb #891117c6
 import contextlib
@@ -128,11 +128,11 @@ def open_root(
     "Read the marker of the store at `root`, or mark an empty folder as a new store"
     marker = root / ".store" / "format.json"
     if marker.exists():
-        return _read_marker(marker)
+        return read_id(root)
     disk.make_folder(root, folder_mode)
     if any(name != ".store" for name in os.listdir(root)):
         if marker.exists():  # another process was first, and has put something already
-            return _read_marker(marker)
+            return read_id(root)
         raise NotAStore(os.fspath(root))
     disk.make_folder(marker.parent, folder_mode)
     content = json.dumps({"format": FORMAT, "algo": ALGO, "shard": [2, 2], "id": str(uuid.uuid4())}) + "\n"
@@ -151,12 +151,14 @@ def open_root(
         disk.rename(part, marker)
     disk.unlink(part)
     disk.sync_folder(marker.parent)
-    return _read_marker(marker)
+    return read_id(root)
 
 
-def _read_marker(
-    marker: Path,
+def read_id(
+    root: Path,  # A store
 ) -> str:
+    "The id of the store at `root`; FileNotFoundError if there is none"
+    marker = root / ".store" / "format.json"
     try:
         found: dict[str, Any] = json.loads(marker.read_text())
         number, algo, shard, id = found["format"], found["algo"], found["shard"], found["id"]

@@ -27,6 +27,7 @@ from cjm_media_storage.storage import (
     SourceChanged,
     SourceError,
     StoreClosed,
+    StoreUnavailable,
     hash_bytes,
 )
 
@@ -534,3 +535,21 @@ def test_fault_59_a_source_may_be_given_as_a_path_object(store, tmp_path):
     assert store.put(POSTER, source=paths[0]).extension == "jpg"
     store.add_source(HASH, paths[1])
     assert [each.location for each in store.sources(HASH)] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("swap", [True, False], ids=["another store", "nothing"])
+def test_fault_40_an_open_store_whose_folder_was_moved_takes_nothing(tmp_path, swap):
+    "It put the bytes into the store that was there instead, and the row into its own index"
+    root, moved, other = (tmp_path / name for name in ("store", "moved", "other"))
+    ContentStore(other).close()
+    with ContentStore(root) as store:
+        root.rename(moved)
+        if swap:
+            other.rename(root)
+        with pytest.raises(StoreUnavailable):
+            store.put(POSTER)
+        assert (len(store), root.exists()) == (0, swap)
+        if swap:
+            root.rename(other)
+        moved.rename(root)
+        assert store.put(POSTER).path.read_bytes() == POSTER
