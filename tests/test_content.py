@@ -538,7 +538,7 @@ def test_fault_59_a_source_may_be_given_as_a_path_object(store, tmp_path):
 
 
 @pytest.mark.parametrize("swap", [True, False], ids=["another store", "nothing"])
-def test_fault_40_an_open_store_whose_folder_was_moved_takes_nothing(tmp_path, swap):
+def test_an_open_store_whose_folder_was_moved_takes_nothing(tmp_path, swap):
     "It put the bytes into the store that was there instead, and the row into its own index"
     root, moved, other = (tmp_path / name for name in ("store", "moved", "other"))
     ContentStore(other).close()
