@@ -6,6 +6,7 @@
 __all__ = ['PutResult', 'ContentStore']
 
 # %% ../nbs/13_content.ipynb #8b7eda95
+import contextlib
 import logging
 import os
 import stat as stats
@@ -18,22 +19,36 @@ from typing import Any, BinaryIO
 
 from cjm_media_storage.errors import (
     AmbiguousHash,
+    CorruptObject,
     ObjectNotFound,
     SourceError,
     StoreClosed,
+    StoreUnavailable,
 )
 from .files import DISK, Disk, FileLock
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
-from .ingest import NOTHING, Content, Incoming, Known, Limits, Staging, open_source, receive
+from cjm_media_storage.ingest import (
+    NOTHING,
+    Content,
+    Incoming,
+    Known,
+    Limits,
+    Staging,
+    open_source,
+    receive,
+    same_bytes,
+)
 from cjm_media_storage.layout import (
     ALGO,
     check_namespace,
     digest_of,
     digest_prefix,
     extension_of,
+    is_object_path,
     normalize_extension,
     object_path,
     open_root,
+    read_id,
 )
 from .memo import Memo
 from .objects import Objects
@@ -81,12 +96,15 @@ class ContentStore:
         self._disk = disk
         self.id = open_root(self.root, disk, folder_mode)
         own = self.root / ".store"
+        self._marker = os.fspath(own / "format.json")
+        self._marked = os.stat(self._marker)
         self._lock = FileLock(own / "lock", disk)
         self.locks_work = self._lock.works()  # False: some network file systems grant a lock to everybody
         self._index = Index(own / "index.db", own / "backup", disk)
         self._memo = Memo(own / "memo.db") if memo else None
         for path in own.glob("*.db*"):
-            disk.chmod(path, folder_mode & 0o666)
+            with contextlib.suppress(FileNotFoundError):  # a log that another process has just folded in
+                disk.chmod(path, folder_mode & 0o666)
         self._staging = Staging(own / "staging", disk, self.locks_work, folder_mode)
         self._objects = Objects(self.root, self._staging, disk, object_mode, folder_mode)
         self._closed = False
@@ -99,7 +117,7 @@ class ContentStore:
         *,
         namespace: str = "assets",
         extension: str | None = None,  # A hint for people; that of the file's name or of `source`, if None
-        source: str | None = None,  # URL or path the bytes came from; that of the file, if None
+        source: str | os.PathLike[str] | None = None,  # URL or path the bytes came from; that of the file, if None
         provider: str = "",  # Who sent them
         owner: str | None = None,  # Who needs them: adds a reference
         role: str = "",  # What for
@@ -113,6 +131,7 @@ class ContentStore:
         "Store `content` durably, unless it is there, and say where it came from and who needs it"
         if self._closed:
             raise StoreClosed(os.fspath(self.root))
+        self._check_root()
         path = Path(os.path.abspath(content)) if isinstance(content, str | os.PathLike) else None
         inside_store = path is not None and self._is_inside(path)
         location: str | bytes | None = None
@@ -120,7 +139,7 @@ class ContentStore:
             location = to_path(source, "source")
         elif path is not None and not inside_store:
             location = path_key(path)
-        extension = normalize_extension(extension) or extension_of(source or "")
+        extension = normalize_extension(extension) or extension_of("" if source is None else os.fsdecode(source))
         provider, role = provider and to_text(provider, "provider"), role and to_text(role, "role")
         facts = _Facts(
             check_namespace(namespace),
@@ -132,10 +151,20 @@ class ContentStore:
             digest_of(expected_hash)
         limits = Limits(expected_hash, expected_size, max_size, allow_empty)
         if not move:
-            return self._receive(content, limits, facts, follow_symlinks, in_place=inside_store)
+            place = self._untracked_place(path) if path is not None and inside_store else None
+            return self._receive(place or content, limits, facts, follow_symlinks, in_place=place is not None)
         if path is None or inside_store:
             raise SourceError(str(path or type(content).__name__), "only a file outside the store can be moved", 0)
         return self._move(path, limits, facts)
+
+    def _check_root(self) -> None:
+        "Raise `StoreUnavailable` if another store, or none, is at our root: its files would get rows in our index"
+        try:
+            same = os.path.samestat(os.stat(self._marker), self._marked) or read_id(self.root) == self.id
+        except (FileNotFoundError, NotADirectoryError) as e:
+            raise StoreUnavailable(os.fspath(self.root)) from e
+        if not same:
+            raise StoreUnavailable(os.fspath(self.root))
 
     def _is_inside(
         self,
@@ -147,6 +176,14 @@ class ContentStore:
         except ValueError:  # a NUL in the path
             return False
 
+    def _untracked_place(
+        self,
+        path: Path,  # Inside the store
+    ) -> Path | None:
+        "Where the object at `path` is, which need not be copied; None for all that others may write to"
+        real = Path(os.path.realpath(path))
+        return real if not path.is_symlink() and is_object_path(real.relative_to(self.root).as_posix()) else None
+
     def _receive(
         self,
         content: Content,
@@ -154,13 +191,16 @@ class ContentStore:
         facts: _Facts,
         follow_symlinks: bool,
         in_place: bool,
+        move: bool = False,
     ) -> PutResult:
-        for known in (
-            Known(self._index.knows_size, self._holds),
-            NOTHING,
-        ):  # the second time only if the object went between two looks
-            with receive(content, limits, known, self._staging, self._memo, follow_symlinks, in_place) as incoming:
-                if result := self._store(incoming, facts):
+        memo = None if move else self._memo  # what is to be removed is read, whatever is remembered of it
+        ways = [(in_place, Known(self._index.knows_size, self._holds)), (in_place, NOTHING)]
+        for in_place, known in (*ways, (False, NOTHING)):  # the later ways only if the first did not lead to the end
+            with (
+                contextlib.suppress(NotImplementedError),  # another file system, or one without hard links
+                receive(content, limits, known, self._staging, memo, follow_symlinks, in_place) as incoming,
+            ):
+                if result := self._store(incoming, facts, move):
                     return result
         raise AssertionError("content that nobody knows was received without its bytes")
 
@@ -172,21 +212,32 @@ class ContentStore:
     ) -> PutResult:
         "Store a file by giving it its final name, or a copy where that cannot be, and take its old name away last"
         with open_source(path, follow_symlinks=False) as (_, stat):
+            alone = stat.st_nlink == 1  # else whoever uses the other name could change the object
             try:
-                alone = stat.st_nlink == 1  # else whoever uses the other name could change the object
-                try:
-                    result = self._receive(path, limits, facts, follow_symlinks=False, in_place=alone)
-                except NotImplementedError:  # another file system, or one without hard links
-                    result = self._receive(path, limits, facts, follow_symlinks=False, in_place=False)
+                result = self._receive(path, limits, facts, follow_symlinks=False, in_place=alone, move=True)
             except BaseException:
-                self._disk.chmod(path, stats.S_IMODE(stat.st_mode))
+                if os.path.lexists(path) and os.stat(path).st_nlink == 1:  # else it may be an object by now
+                    self._disk.chmod(path, stats.S_IMODE(stat.st_mode))
                 raise
+            if self._is_object(path, result):
+                raise SourceError(os.fspath(path), "it is the object itself, by another way to the store", result.size)
             now = os.stat(path, follow_symlinks=False)
-            if (now.st_ino, now.st_size, now.st_mtime_ns) == (stat.st_ino, stat.st_size, stat.st_mtime_ns):
+            if now.st_ino == stat.st_ino and same_bytes(now, stat):
                 self._disk.unlink(path)
+            elif os.path.samestat(now, os.stat(result.path)):
+                raise CorruptObject(result.hash, os.fspath(result.path))
             else:
                 logging.getLogger(__name__).warning("%s changed after it was stored, and was left in place", path)
         return replace(result, link_mode="move") if result.link_mode == "hardlink" else result
+
+    def _is_object(
+        self,
+        path: Path,
+        stored: StoredObject,
+    ) -> bool:
+        "Is `path` the name of an object, in a folder that is mounted twice?"
+        names = [self._objects.path(entry) for entry in self._index.entries(digest_of(stored.hash))]
+        return any(name.name == path.name and name.parent.samefile(path.parent) for name in names if name.exists())
 
     # ---- placing
 
@@ -194,24 +245,26 @@ class ContentStore:
         self,
         incoming: Incoming,
         facts: _Facts,
+        read: bool,  # Is the object's file to be read before it is believed to be right?
     ) -> PutResult | None:  # None: the bytes are needed after all
         "Bring received bytes to their final place, and commit what is known of them"
         digest, extension = digest_of(incoming.hash), facts.extension or incoming.extension
         source = facts.source and replace(facts.source, extension=extension)
         entries = self._index.entries(digest)
         here = next((entry for entry in entries if entry.namespace == facts.namespace), None)
-        if here is not None and (intact := self._intact(here)):
+        if here is not None and (intact := self._intact(here, read)):
             self._index.commit(intact, source, facts.reference)
             return PutResult(**vars(self._object(intact)), created=False, link_mode="none")
-        others = (self._objects.path(entry) for entry in entries if entry is not here and self._intact(entry))
+        others = (self._objects.path(entry) for entry in entries if entry is not here and self._intact(entry, read))
         elsewhere = next(others, None)
-        if elsewhere is None and incoming.data is None and incoming.staged is None:
-            return None
         kept = here.extension if here else extension
         final = self.root / object_path(facts.namespace, digest, kept)
         synced = next((n for n in (2, 1) if self._index.holds_any(facts.namespace, digest[: 2 * n])), 0)
         with self._lock.shared():
+            self._check_root()
             link_mode = self._objects.place(incoming, elsewhere, final, synced)
+            if link_mode is None:
+                return None
             stat = os.stat(final)
             entry = Entry(0, digest, facts.namespace, kept, stat.st_size, stat.st_mtime_ns, time.time())
             created = self._index.commit(entry, source, facts.reference)
@@ -228,9 +281,10 @@ class ContentStore:
     def _intact(
         self,
         entry: Entry,
+        read: bool = False,  # Are its bytes read in any case?
     ) -> Entry | None:  # As it is now; None if its bytes are gone or wrong
         "Check that the object's bytes are in place; the index is corrected where only size or time differ"
-        now = self._objects.check(entry)
+        now = self._objects.check(entry, read)
         if now is not None and now != entry:
             self._index.correct(entry, now.size, now.mtime_ns)
         return now
@@ -331,11 +385,11 @@ class ContentStore:
     def add_source(
         self,
         hash: str,  # `sha256:hexdigest`; `ObjectNotFound` if it is not here
-        location: str,  # URL or path, stored as given and never fetched
+        location: str | os.PathLike[str],  # URL or path, stored as given and never fetched
         provider: str = "",
     ) -> None:
         "Say where an object came from, or could be fetched again"
-        source = NewSource(to_path(location, "location"), provider, extension_of(location))
+        source = NewSource(to_path(location, "location"), provider, extension_of(os.fsdecode(location)))
         self._index.commit(self._entries(hash, None)[0], source)
 
     def sources(

@@ -6,7 +6,7 @@
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'MissingObject',
            'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'UnsafePath', 'StoreClosed',
-           'StoreBusy', 'NoSpace', 'ReadOnlyStore']
+           'StoreUnavailable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -162,6 +162,13 @@ class StoreClosed(StorageError):
 
     fields = ("path",)
     template = "{path} was closed. Open it again to go on"
+
+
+class StoreUnavailable(StorageError):
+    "An open store whose folder was moved, unmounted, or is another store by now"
+
+    fields = ("root",)
+    template = "{root} is no longer the store that was opened. Nothing was written; open it again where it is"
 
 
 class StoreBusy(StorageError):

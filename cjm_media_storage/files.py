@@ -227,10 +227,13 @@ def open_inside(
 ) -> int:  # File descriptor, open for reading
     "Open the regular file `path` for reading; `UnsafePath` if a link leads elsewhere, FileNotFoundError if none"
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | BINARY)
+        # O_NONBLOCK: a FIFO would be waited for, for ever
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY)
     except OSError as e:
         if e.errno == errno.ELOOP:
             raise UnsafePath(os.fspath(path)) from e
+        if e.errno == errno.ENXIO:  # a socket
+            raise IsADirectoryError(errno.EISDIR, "not a file", os.fspath(path)) from e
         raise
     try:
         inside(root, path, fd)

@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['Content', 'SMALL', 'STEP', 'NOTHING', 'Limits', 'Incoming', 'boot_id', 'Staging', 'copy_and_hash', 'open_source',
-           'check_unchanged', 'Known', 'receive']
+           'same_bytes', 'check_unchanged', 'Known', 'receive']
 
 # %% ../nbs/11_ingest.ipynb #c6dccfad
 import contextlib
 import itertools
 import os
 import stat as stats
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -110,6 +110,7 @@ class Staging:
     def _reset(self) -> None:
         self._pid, self._held, self._numbers = os.getpid(), contextlib.ExitStack(), itertools.count()
         self._own: Path | None = None
+        self._mutex = threading.Lock()
 
     def sweep(self) -> None:
         "Remove the folders of processes that are gone"
@@ -121,30 +122,38 @@ class Staging:
         "This process's folder, locked"
         if self._pid != os.getpid():  # a forked child: the folder and its lock are the parent's
             self._reset()
-        if self._own is None:
-            own = self.folder / f"{boot_id()}-{os.getpid()}-{id(self):x}"
-            lock = own / "lock"
-            while True:
-                self.disk.make_folder(self.folder, self._folder_mode)
-                with contextlib.suppress(StoreBusy, FileNotFoundError):  # another process may be sweeping
+        with self._mutex:
+            while self._own is None:
+                own = self.folder / f"{boot_id()}-{os.getpid()}-{id(self):x}"
+                lock = own / "lock"
+                with contextlib.suppress(StoreBusy, FileNotFoundError):  # it is being swept before we can lock it
+                    self.disk.make_folder(self.folder, self._folder_mode)
                     self.disk.make_folder(own, 0o700)
                     self._held.enter_context(FileLock(lock, self.disk).exclusive())
                     if lock.exists() or not self.disk.flock:  # not swept before we locked it
+                        self._own = own
                         break
                 self._held.close()
-            self._own = own
-        return self._own
+            return self._own
+
+    @contextlib.contextmanager
+    def name(self) -> Iterator[Path]:
+        "A free name, gone at the end of the block unless it was renamed"
+        path = self._claim() / str(next(self._numbers))
+        try:
+            yield path
+        finally:
+            self.disk.unlink(path)
 
     @contextlib.contextmanager
     def file(self) -> Iterator[tuple[Path, int]]:  # Its path, and a descriptor open for reading and writing
         "A new file, gone at the end of the block unless it was renamed"
-        path = self._claim() / str(next(self._numbers))
-        fd = self.disk.create(path)
-        try:
-            yield path, fd
-        finally:
-            os.close(fd)
-            self.disk.unlink(path)
+        with self.name() as path:
+            fd = self.disk.create(path)
+            try:
+                yield path, fd
+            finally:
+                os.close(fd)
 
     def close(self) -> None:
         "Give the folder up"
@@ -162,9 +171,9 @@ def _copy(
     source: int,
     target: int,
     limit: int,  # Bytes after which to stop, so that a source that grows does not go on for ever
-    progress: Callable[[int | None], None],  # Told the bytes copied so far, and None at the end
+    progress: Callable[[int | BaseException | None], None],  # Told the bytes copied so far; at the end None, or why
 ) -> None:
-    done = 0
+    done, failure = 0, None
     try:
         while done < limit:
             count = disk.copy(source, target, min(STEP, limit - done))
@@ -176,8 +185,10 @@ def _copy(
                 return
             done += count
             progress(done)
+    except BaseException as e:  # raised where the copy is hashed
+        failure = e
     finally:
-        progress(None)
+        progress(failure)
 
 
 def copy_and_hash(
@@ -192,14 +203,19 @@ def copy_and_hash(
     with open(target, "rb", buffering=0) as copy:
         if disk.clone(source, fd):
             return hasher.read(copy), "reflink"
-        view, offsets = buffer(), SimpleQueue[int | None]()
-        with ThreadPoolExecutor(1, "copy") as pool:
-            copying = pool.submit(_copy, disk, source, fd, limit, offsets.put)
-            while (end := offsets.get()) is not None:
+        view, offsets = buffer(), SimpleQueue[int | BaseException | None]()
+        # Not a pool: those take no more work once the main thread has ended, though other threads go on.
+        copying = threading.Thread(target=_copy, args=(disk, source, fd, limit, offsets.put), name="copy")
+        copying.start()
+        try:
+            while isinstance(end := offsets.get(), int):
                 while hasher.size < end:
                     count = copy.readinto(view[: end - hasher.size])
                     hasher.update(view[:count])
-            copying.result()
+        finally:
+            copying.join()
+    if end is not None:
+        raise end
     return hasher, "copy"
 
 # %% ../nbs/11_ingest.ipynb #da867954
@@ -226,6 +242,14 @@ def open_source(
         os.close(fd)
 
 
+def same_bytes(
+    now: os.stat_result,
+    then: os.stat_result,
+) -> bool:
+    "Do size and time of a file say that its bytes are the same?"
+    return (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
+
+
 def check_unchanged(
     path: str | os.PathLike[str],
     fd: int,
@@ -234,7 +258,7 @@ def check_unchanged(
 ) -> None:
     "Raise `SourceChanged` unless the file is as it was. One that was unlinked meanwhile is, if its bytes are"
     now = os.fstat(fd)
-    same = seen == before.st_size == now.st_size and before.st_mtime_ns == now.st_mtime_ns
+    same = seen == before.st_size and same_bytes(now, before)
     if same and before.st_nlink == now.st_nlink:
         same = before.st_ctime_ns == now.st_ctime_ns
     with contextlib.suppress(FileNotFoundError):
@@ -262,7 +286,7 @@ def receive(
     staging: Staging,
     memo: Memo | None = None,
     follow_symlinks: bool = True,
-    in_place: bool = False,  # Hash a file where it is, and give its own path as the staged one?
+    in_place: bool = False,  # Hash a file where it is, and give its own path as the staged one, to be linked?
 ) -> Iterator[Incoming]:  # Valid inside the block
     "Read and hash `content`; it is held in memory, staged, or neither if the store holds it"
     with contextlib.ExitStack() as stack:

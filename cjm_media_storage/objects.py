@@ -11,15 +11,16 @@ import logging
 import os
 import stat as stats
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import CorruptObject, MissingObject, UnsafePath
+from .errors import CorruptObject, MissingObject, SourceChanged, UnsafePath
 from .files import Disk, inside, open_inside
 from .hashing import Hasher
 from .index import Entry
-from .ingest import NOTHING, Incoming, Limits, Staging, receive
+from .ingest import Incoming, Staging, same_bytes
 from .layout import ALGO
 
 # %% ../nbs/12_objects.ipynb #3dcae4af
@@ -52,11 +53,14 @@ class Objects:
         elsewhere: Path | None,  # The same bytes in another namespace
         final: Path,
         synced: int = 0,  # Of the two shard folders above `final`, how many are known to be durable? From the top
-    ) -> str:  # The link mode; 'none' if the bytes were there already
+    ) -> str | None:  # The link mode; 'none' if the bytes were there already; None if `incoming` has none to be copied
         "Put the bytes durably under their final name"
+        inside(self.root, final.parent)  # before a folder is made in the wrong place
         made = self._disk.make_folder(final.parent, self._folder_mode, sync=False)
         inside(self.root, final.parent)
         link_mode = self._bring(incoming, elsewhere, final)
+        if link_mode is None:
+            return None
         shard, above, namespace = final.parents[:3]
         unknown = [[above, namespace, self.root], [above], []][synced]
         for folder in dict.fromkeys([shard, *unknown, *reversed(made)]):
@@ -68,21 +72,37 @@ class Objects:
         incoming: Incoming,
         elsewhere: Path | None,  # The same bytes in another namespace
         final: Path,
-    ) -> str:  # The link mode
+    ) -> str | None:  # As `place`
         "Link the bytes to their final name; it is not durable yet"
         if elsewhere is not None:
             with contextlib.suppress(NotImplementedError):
                 return "hardlink" if self._link(elsewhere, final) else "none"
-            with receive(elsewhere, Limits(), NOTHING, self._staging) as copy:
-                return self._bring(copy, None, final)
+        if incoming.data is None and incoming.staged is None:
+            return None
         with contextlib.ExitStack() as stack:
             path = incoming.staged
             if path is None:
                 path, fd = stack.enter_context(self._staging.file())
                 self._disk.write(fd, incoming.data or b"")
+            elif incoming.link_mode == "hardlink":
+                path = stack.enter_context(self._second_name(path, incoming))
             self._disk.chmod(path, self._object_mode)
             self._disk.sync_file(path)
             return incoming.link_mode if self._link(path, final) else "none"
+
+    @contextlib.contextmanager
+    def _second_name(
+        self,
+        path: Path,
+        incoming: Incoming,
+    ) -> Iterator[Path]:
+        "A staged name of the file that was hashed, or `SourceChanged` if `path` is another one by now"
+        with self._staging.name() as second:
+            self._disk.link(path, second)
+            now, then = os.stat(second, follow_symlinks=False), incoming.stat
+            if then is None or not os.path.samestat(now, then) or not same_bytes(now, then):
+                raise SourceChanged(incoming.name, incoming.size)
+            yield second
 
     def _link(
         self,
@@ -90,8 +110,9 @@ class Objects:
         final: Path,
     ) -> bool:  # False: the right bytes were there
         "Link `path` to `final`; what is there already is kept if it is right, else quarantined"
-        while not (linked := self._try_link(path, final)) and not self._adopt(final):
-            self._quarantine(final)
+        linked = self._try_link(path, final)
+        while not linked and not self._adopt(final):
+            linked = self._heal(path, final)
         return linked
 
     def _try_link(
@@ -127,23 +148,36 @@ class Objects:
         self._disk.sync_file(final)
         return True
 
-    def _quarantine(
+    def _heal(
         self,
+        path: Path,  # A synced file
         final: Path,
-    ) -> None:
-        "Move wrong bytes out of the way; they are kept"
+    ) -> bool:  # False: the name is taken again
+        "Put `path` in the place of wrong bytes, which are kept"
         folder = self.root / ".store" / "quarantine"
         self._disk.make_folder(folder, self._folder_mode)
-        with contextlib.suppress(FileNotFoundError):  # somebody else was first
-            self._disk.rename(final, folder / f"{final.name}.{time.time_ns()}")
-        self._disk.sync_folder(folder)
+        kept = folder / f"{final.name}.{time.time_ns()}"
+        try:
+            with self._staging.name() as second:
+                self._disk.link(path, second)
+                self._disk.link(final, kept)
+                self._disk.sync_folder(folder)
+                self._disk.rename(second, final)
+            healed = True
+        except (NotImplementedError, FileNotFoundError):  # a folder, a disk without links, or gone: then in two steps
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.rename(final, kept)
+            self._disk.sync_folder(folder)
+            healed = self._try_link(path, final)
         logging.getLogger(__name__).warning("%s held other bytes, which are now in %s", final, folder)
+        return healed
 
     # ---- trusting and reading
 
     def check(
         self,
         entry: Entry,
+        read: bool = False,  # Do its bytes decide in any case?
     ) -> Entry | None:  # The same with the size and time of today; None if the bytes are gone or wrong
         "Is the object's file as it was when it was stored? If size or time differ, its bytes decide"
         path = self.path(entry)
@@ -156,7 +190,7 @@ class Objects:
             raise UnsafePath(os.fspath(path))
         if not stats.S_ISREG(stat.st_mode):
             return None
-        if (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.mtime_ns):
+        if not read and (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.mtime_ns):
             return entry
         return replace(entry, size=stat.st_size, mtime_ns=stat.st_mtime_ns) if self._adopt(path) else None
 

@@ -7,9 +7,9 @@ __all__ = ['AmbiguousHash', 'ContentStore', 'CorruptDatabase', 'CorruptObject', 
            'InvalidExtension', 'InvalidHash', 'InvalidNamespace', 'InvalidRecord', 'MediaAnalysisRow',
            'MediaAnalysisStorage', 'MediaProcessingRow', 'MediaProcessingStorage', 'Memo', 'MissingObject', 'NoSpace',
            'NotAStore', 'ObjectNotFound', 'PutResult', 'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source',
-           'SourceChanged', 'SourceError', 'StorageError', 'StoreBusy', 'StoreClosed', 'StoredObject', 'TooLarge',
-           'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical', 'hash_file', 'hash_files',
-           'parse_hash', 'verify_hash', 'without_credentials']
+           'SourceChanged', 'SourceError', 'StorageError', 'StoreBusy', 'StoreClosed', 'StoreUnavailable',
+           'StoredObject', 'TooLarge', 'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical',
+           'hash_file', 'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
 
 # %% ../nbs/14_storage.ipynb #fccc3bb6
 from .analysis import MediaAnalysisRow, MediaAnalysisStorage
@@ -34,6 +34,7 @@ from cjm_media_storage.errors import (
     StorageError,
     StoreBusy,
     StoreClosed,
+    StoreUnavailable,
     TooLarge,
     UnsafePath,
     UnsupportedFormat,
@@ -84,6 +85,7 @@ _all_ = [
     "StorageError",
     "StoreBusy",
     "StoreClosed",
+    "StoreUnavailable",
     "StoredObject",
     "TooLarge",
     "UnsafePath",

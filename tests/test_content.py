@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,13 +14,17 @@ from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import (
     AmbiguousHash,
     ContentStore,
+    CorruptObject,
+    HashMismatch,
     InvalidExtension,
     InvalidHash,
     InvalidNamespace,
     InvalidRecord,
     ObjectNotFound,
+    SourceChanged,
     SourceError,
     StoreClosed,
+    StoreUnavailable,
     hash_bytes,
 )
 
@@ -241,10 +246,26 @@ def test_a_move_that_fails_leaves_the_file_as_it_was(store, tmp_path):
     source.chmod(0o640)
     with pytest.raises(ValueError):
         store.put(source, move=True, owner="")
-    store._index.commit = None  # fails after the file was linked
+    with pytest.raises(HashMismatch):
+        store.put(source, move=True, expected_hash=hash_bytes(b"other"))
+    store._objects._link = None  # fails after the file was made read-only
     with pytest.raises(TypeError):
         store.put(source, move=True)
     assert (source.read_bytes(), source.stat().st_mode & 0o777) == (POSTER, 0o640)
+
+
+def test_a_move_that_fails_after_the_link_leaves_the_file_read_only(tmp_path):
+    "It is the object by then, for whoever puts the same bytes next: nobody may write to it by its old name"
+    source = tmp_path / "poster"
+    source.write_bytes(POSTER)
+    with ContentStore(tmp_path / "store") as store:
+        store._index.commit = None
+        with pytest.raises(TypeError):
+            store.put(source, move=True)
+    with ContentStore(tmp_path / "store") as store:
+        assert (store.put(POSTER).path.samefile(source), source.stat().st_mode & 0o777) == (True, 0o444)
+        assert (store.put(source, move=True).link_mode, source.exists()) == ("none", False)
+        assert store.read(HASH) == POSTER
 
 
 def test_a_move_without_hard_links_copies(tmp_path):
@@ -397,3 +418,145 @@ def test_memory_stays_small_while_a_large_file_is_put(store, tmp_path, program):
         tmp_path / "film.mkv",
     )
     assert int(more) < 20_000  # kB
+
+
+# ---- what must not become an object, and what must not be removed
+
+
+def test_fault_10_what_is_no_object_inside_the_store_is_copied(store):
+    "The index was linked as an object and made read-only, and changed with the next put"
+    store.put(POSTER)
+    notes = store.root / "assets" / "notes.txt"
+    notes.write_bytes(b"somebody's notes")
+    for path in (store.root / ".store" / "index.db", notes):
+        mode = path.stat().st_mode
+        result = store.put(path)
+        assert (result.path.samefile(path), path.stat().st_mode) == (False, mode)
+        store.put(b"more rows")
+        assert store.read(result.hash, verify=True)
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
+def test_fault_10_an_untracked_object_is_adopted_by_whatever_name(tmp_path, disk):
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        path = store.put(POSTER).path
+        link = tmp_path / "poster"
+        link.symlink_to(path)
+        for name in (path, link):
+            store._index.database.execute("DELETE FROM objects")
+            assert (store.put(name).path, path.is_symlink()) == (path, False)
+        with pytest.raises(SourceError):
+            store.put(link, follow_symlinks=False)
+
+
+def test_fault_12_a_file_that_is_replaced_while_it_is_moved(tmp_path):
+    source, newer = tmp_path / "poster.jpg", tmp_path / "newer.jpg"
+    source.write_bytes(POSTER)
+
+    class Replacing(Disk):
+        def make_folder(self, path, mode=0o755, sync=True):  # between the hashing and the link
+            made = super().make_folder(path, mode, sync)
+            if "assets" in path.parts and not newer.exists():
+                newer.write_bytes(b"a newer poster")
+                newer.chmod(0o640)
+                os.link(newer, tmp_path / "second")
+                os.replace(tmp_path / "second", source)
+            return made
+
+    with ContentStore(tmp_path / "store", disk=Replacing()) as store:
+        with pytest.raises(SourceChanged):
+            store.put(source, move=True)
+        assert (source.read_bytes(), source.stat().st_mode & 0o777) == (b"a newer poster", 0o640)
+        assert (len(store), tree(store), staged(store)) == (0, [], [])
+
+
+def test_a_moved_file_that_somebody_still_writes_is_no_success(tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+
+    class Written(Disk):
+        def sync_folder(self, path):
+            super().sync_folder(path)
+            if path.parent.parent.name == "assets":
+                writer.write(b", and more")
+
+    with open(source, "ab", buffering=0) as writer, ContentStore(tmp_path / "store", disk=Written()) as store:
+        with pytest.raises(CorruptObject):
+            store.put(source, move=True)
+        assert source.read_bytes() == b"a poster, and more"
+
+
+def test_a_move_does_not_rely_on_what_is_remembered_of_the_file(store, tmp_path):
+    "A program that maps a file can change it without a change of its times"
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(b"A POSTER")
+    store.put(POSTER)
+    store._memo.remember(os.stat(source), HASH, time.time_ns() + 10**10)
+    result = store.put(source, move=True)
+    assert (result.hash, store.read(result.hash)) == (hash_bytes(b"A POSTER"), b"A POSTER")
+
+
+@pytest.mark.parametrize("namespace", ["assets", "actors"])
+@pytest.mark.parametrize("size", [8, 2_000_000])
+def test_a_file_is_removed_only_once_its_bytes_were_read_in_the_store(store, tmp_path, namespace, size):
+    "The last good copy was removed for the sake of an object that had rotted with its size and time unchanged"
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(b"a" * size)
+    path = store.put(source).path
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"b" * size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    result = store.put(source, namespace=namespace, move=True)
+    assert (source.exists(), result.path.read_bytes() == b"a" * size) == (False, True)
+
+
+@pytest.mark.parametrize("namespaces", [["assets"], ["assets", "actors"]])
+def test_fault_10_an_object_is_not_moved_away_by_another_way_to_the_store(store, monkeypatch, namespaces):
+    "As a bind mount is one, which no resolving of links tells"
+    paths = [store.put(POSTER, namespace=namespace).path for namespace in namespaces]
+    monkeypatch.setattr(store, "_is_inside", lambda path: False)
+    for path in paths:
+        with pytest.raises(SourceError, match="the object itself"):
+            store.put(path, move=True)
+        assert path.read_bytes() == POSTER
+
+
+# ---- opening while others open, put and close
+
+
+def test_a_log_that_vanishes_while_the_store_is_opened(store):
+    class Folded(Disk):
+        def chmod(self, path, mode):
+            if path.name == "index.db-wal":
+                raise FileNotFoundError(path)
+            super().chmod(path, mode)
+
+    store.put(POSTER)
+    with ContentStore(store.root, disk=Folded()) as other:
+        assert HASH in other
+
+
+def test_fault_59_a_source_may_be_given_as_a_path_object(store, tmp_path):
+    paths = [tmp_path / "poster.jpg", tmp_path / "other.png"]
+    assert store.put(POSTER, source=paths[0]).extension == "jpg"
+    store.add_source(HASH, paths[1])
+    assert [each.location for each in store.sources(HASH)] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("swap", [True, False], ids=["another store", "nothing"])
+def test_an_open_store_whose_folder_was_moved_takes_nothing(tmp_path, swap):
+    "It put the bytes into the store that was there instead, and the row into its own index"
+    root, moved, other = (tmp_path / name for name in ("store", "moved", "other"))
+    ContentStore(other).close()
+    with ContentStore(root) as store:
+        root.rename(moved)
+        if swap:
+            other.rename(root)
+        with pytest.raises(StoreUnavailable):
+            store.put(POSTER)
+        assert (len(store), root.exists()) == (0, swap)
+        if swap:
+            root.rename(other)
+        moved.rename(root)
+        assert store.put(POSTER).path.read_bytes() == POSTER

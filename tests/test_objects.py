@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import sqlite3
 from contextlib import closing
 
@@ -182,3 +183,78 @@ def test_a_second_namespace_is_linked_or_copied(tmp_path):
             assert len(tree(store)) == 2
             first.path.unlink()
             assert store.read(first.hash) == b"a poster"
+
+
+def bind(name):
+    with closing(socket.socket(socket.AF_UNIX)) as one:
+        one.bind(name)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, bind])
+def test_a_pipe_or_socket_in_the_place_of_an_object_is_quarantined(store, monkeypatch, make):
+    path = store.put(b"a poster").path
+    path.unlink()
+    monkeypatch.chdir(path.parent)  # the path of a socket may not be long
+    make("other")
+    os.rename("other", path.name)
+    with pytest.raises(IsADirectoryError):  # and no waiting for a pipe's writer
+        store.open(hash_bytes(b"a poster"))
+    store.put(b"a poster")
+    assert store.read(hash_bytes(b"a poster")) == b"a poster"
+    assert [p.is_file() for p in (store.root / ".store" / "quarantine").iterdir()] == [False]
+
+
+class DiesInQuarantine(Disk):
+    "A disk whose program sees wrong bytes, lets `meanwhile` happen, and ends once it has touched their name"
+
+    def link(self, source, target):
+        self.interrupt(super().link, source, target)
+
+    def rename(self, source, target):
+        self.interrupt(super().rename, source, target)
+
+    def interrupt(self, call, source, target):
+        if "quarantine" in str(target):
+            meanwhile.pop()()
+        call(source, target)
+        if "quarantine" in str(target):
+            raise KeyboardInterrupt
+
+
+meanwhile = []
+
+
+def test_fault_30_healing_never_takes_away_what_another_program_healed(store):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    overwrite(path, b"A POSTER")
+    meanwhile.append(lambda: store.put(b"a poster"))
+    with ContentStore(store.root, disk=DiesInQuarantine()) as other, pytest.raises(KeyboardInterrupt):
+        other.put(b"a poster")
+    assert store.read(hash_bytes(b"a poster"), verify=True) == b"a poster"
+    assert b"A POSTER" in quarantined(store)
+
+
+def test_fault_11_no_folder_is_made_behind_a_link_that_leads_out(store, tmp_path):
+    shard = store.put(b"a poster").path.parent
+    store._index.database.execute("DELETE FROM objects")
+    shutil.rmtree(shard.parent)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shard.parent.symlink_to(outside)
+    with pytest.raises(UnsafePath):
+        store.put(b"a poster")
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [8, 2_000_000])
+def test_a_copy_into_a_second_namespace_is_of_the_bytes_that_were_hashed(tmp_path, size):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(b"a" * size)
+    with ContentStore(tmp_path / "store", disk=Disk(hardlink=False)) as store:
+        path = store.put(source).path
+        before = path.stat()
+        overwrite(path, b"b" * size)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # so the index believes it
+        result = store.put(source, namespace="actors")
+        assert (result.link_mode, result.path.read_bytes() == b"a" * size) == ("copy", True)
