@@ -186,7 +186,7 @@ class NoSpace(StorageError):
 
 
 class ReadOnlyStore(StorageError):
-    "A write to a file system or file that allows none"
+    "A write where the file system or its permissions allow none"
 
     fields = ("path",)
-    template = "{path} is read-only. Reading works; to write, mount or open it for writing"
+    template = "{path} cannot be written to. To write, mount it for writing or get the permission"

@@ -35,7 +35,7 @@ def disk_errors(
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpace(os.fspath(path)) from e
-        if e.errno == errno.EROFS:
+        if e.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ReadOnlyStore(os.fspath(path)) from e
         raise
 
@@ -272,6 +272,8 @@ class FileLock:
             yield
             return
         if self._pid != os.getpid():
+            if self._holders:
+                os.close(self._fd)  # the parent holds it on, by its own descriptor
             self._reset()
         with self._mutex:
             if not self._holders:

@@ -8,6 +8,7 @@ __all__ = ['Content', 'SMALL', 'STEP', 'NOTHING', 'Limits', 'Incoming', 'boot_id
 
 # %% ../nbs/11_ingest.ipynb #c6dccfad
 import contextlib
+import errno
 import itertools
 import os
 import stat as stats
@@ -211,6 +212,8 @@ def copy_and_hash(
             while isinstance(end := offsets.get(), int):
                 while hasher.size < end:
                     count = copy.readinto(view[: end - hasher.size])
+                    if not count:
+                        raise OSError(errno.EIO, "the staged copy became shorter")
                     hasher.update(view[:count])
         finally:
             copying.join()
@@ -258,6 +261,8 @@ def check_unchanged(
 ) -> None:
     "Raise `SourceChanged` unless the file is as it was. One that was unlinked meanwhile is, if its bytes are"
     now = os.fstat(fd)
+    if seen > before.st_size and same_bytes(now, before):  # as in /proc, where files are made when they are read
+        raise SourceError(os.fspath(path), "its size says nothing of its bytes; open it, and put the stream", seen)
     same = seen == before.st_size and same_bytes(now, before)
     if same and before.st_nlink == now.st_nlink:
         same = before.st_ctime_ns == now.st_ctime_ns

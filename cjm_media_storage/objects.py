@@ -203,7 +203,10 @@ class Objects:
         hash = f"{ALGO}:{entries[0].digest}"
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
-                file = os.fdopen(open_inside(self.root, self.path(entry)), "rb")
+                try:
+                    file = os.fdopen(open_inside(self.root, self.path(entry)), "rb")
+                except IsADirectoryError as e:
+                    raise CorruptObject(hash, os.fspath(self.path(entry))) from e
                 break
         else:
             raise MissingObject(hash, os.fspath(self.path(entries[0])))

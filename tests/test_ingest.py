@@ -18,6 +18,7 @@ from cjm_media_storage.storage import (
     HashMismatch,
     InvalidHash,
     NoSpace,
+    ReadOnlyStore,
     SizeMismatch,
     SourceChanged,
     SourceError,
@@ -371,3 +372,22 @@ def test_a_thread_goes_on_putting_large_files_when_the_main_thread_has_ended(tmp
         threading.Thread(target=work).start()
     """
     assert program(text, tmp_path) == "5000000"
+
+
+def test_a_file_without_a_true_size_is_not_said_to_change(store):
+    error = refused(store, SourceError, "/proc/self/status")
+    assert not isinstance(error, SourceChanged)
+    assert "put the stream" in str(error)
+    with open("/proc/self/status", "rb") as file:
+        assert store.put(file).size > 100
+
+
+def test_a_store_that_may_not_be_written_to_does_not_blame_the_source(open_folder):
+    (open_folder / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    (open_folder / "film.mkv").chmod(0o644)
+    ContentStore(open_folder / "store", folder_mode=0o777).close()
+    (open_folder / "store" / ".store" / "staging").mkdir(mode=0o755)
+    with unprivileged(), ContentStore(open_folder / "store") as store:
+        for content in (open_folder / "film.mkv", b"a poster"):
+            with pytest.raises(ReadOnlyStore, match="staging"):
+                store.put(content)

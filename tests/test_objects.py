@@ -197,7 +197,7 @@ def test_a_pipe_or_socket_in_the_place_of_an_object_is_quarantined(store, monkey
     monkeypatch.chdir(path.parent)  # the path of a socket may not be long
     make("other")
     os.rename("other", path.name)
-    with pytest.raises(IsADirectoryError):  # and no waiting for a pipe's writer
+    with pytest.raises(CorruptObject):  # and no waiting for a pipe's writer
         store.open(hash_bytes(b"a poster"))
     store.put(b"a poster")
     assert store.read(hash_bytes(b"a poster")) == b"a poster"
@@ -258,3 +258,11 @@ def test_a_copy_into_a_second_namespace_is_of_the_bytes_that_were_hashed(tmp_pat
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # so the index believes it
         result = store.put(source, namespace="actors")
         assert (result.link_mode, result.path.read_bytes() == b"a" * size) == ("copy", True)
+
+
+def test_a_folder_in_the_place_of_an_object_is_corrupt(store):
+    path = store.put(b"a poster").path
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CorruptObject):
+        store.open(hash_bytes(b"a poster"))
