@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import settings
 from on_disk import ODD_NAMES
 from programs import Program
 from results import KINDS
+from words import open_words
 
 from cjm_media_storage.storage import ContentStore
 
@@ -33,6 +35,21 @@ def kind(request):
 def path(tmp_path):
     "Where a database will be"
     return tmp_path / "results.db"
+
+
+@pytest.fixture
+def database(path):
+    "A database of words"
+    with closing(open_words(path)) as database:
+        yield database
+
+
+@pytest.fixture(params=["log", "rollback journal"])
+def journal(request, monkeypatch):
+    "Both journals: that of local disks, and that of network file systems"
+    if request.param == "rollback journal":
+        monkeypatch.setattr("cjm_media_storage.database.on_network", lambda folder: True)
+    return request.param
 
 
 @pytest.fixture
