@@ -19,7 +19,7 @@ from typing import BinaryIO
 from .errors import CorruptObject, MissingObject, SourceChanged, UnsafePath
 from .files import Disk, inside, open_inside
 from .hashing import Hasher
-from .index import Entry
+from .index import Entry, StoredObject
 from .ingest import Incoming, Staging, same_bytes
 from .layout import ALGO
 
@@ -44,6 +44,16 @@ class Objects:
     ) -> Path:
         "Where an object is kept"
         return self.root / entry.path
+
+    def describe(
+        self,
+        entry: Entry,
+    ) -> StoredObject:
+        "What is told of an object"
+        path = self.path(entry)
+        return StoredObject(
+            f"{ALGO}:{entry.digest}", entry.size, entry.namespace, entry.extension, path, entry.created_at
+        )
 
     # ---- placing
 

@@ -1,0 +1,240 @@
+"How content becomes an object: adopted, moved, put by many at once; and what must never be taken for one, or away."
+
+import io
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from on_disk import staged, tree
+
+from cjm_media_storage.files import Disk
+from cjm_media_storage.storage import (
+    ContentStore,
+    CorruptObject,
+    HashMismatch,
+    SourceChanged,
+    SourceError,
+    hash_bytes,
+)
+
+POSTER = b"a poster"
+HASH = hash_bytes(POSTER)
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
+def test_fault_24_many_threads_put_the_same_bytes(tmp_path, disk):
+    with ContentStore(tmp_path / "store", disk=disk) as store, ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: store.put(POSTER * 1000), range(40)))
+        assert sum(result.created for result in results) == 1
+        assert ({result.hash for result in results}, len(store), len(tree(store))) == ({results[0].hash}, 1, 1)
+
+
+def test_fault_24_many_processes_put_the_same_bytes(tmp_path, program):
+    said = program(
+        """
+        import sys
+        from cjm_media_storage.storage import ContentStore
+        from concurrent.futures import ThreadPoolExecutor
+        from together import in_processes
+
+        def work(n):
+            with ContentStore(sys.argv[1]) as store, ThreadPoolExecutor(4) as pool:
+                results = list(pool.map(lambda _: store.put(b"a poster" * 1000), range(8)))
+            return sum(result.created for result in results), {result.hash for result in results}
+
+        print(sorted(in_processes(4, work), key=lambda result: result[0]))
+        """,
+        tmp_path / "store",
+    )
+    hashes = {hash_bytes(POSTER * 1000)}
+    assert said == str([(0, hashes)] * 3 + [(1, hashes)])
+    with ContentStore(tmp_path / "store") as store:
+        assert (len(store), len(tree(store)), staged(store)) == (1, 1, [])
+
+
+# ---- sources inside the store
+
+
+def test_fault_10_a_source_inside_the_store(store):
+    stored = store.put(POSTER, extension="jpg")
+    again = store.put(stored.path)
+    assert (again.path, again.created, store.sources(HASH)) == (stored.path, False, [])
+    with pytest.raises(SourceError, match="outside the store"):
+        store.put(stored.path, move=True)
+    store._index.database.execute("DELETE FROM objects")  # a file that the index does not know: adopted, not copied
+    inode = stored.path.stat().st_ino
+    adopted = store.put(stored.path)
+    assert (adopted.created, adopted.path, stored.path.stat().st_ino) == (True, stored.path, inode)
+    assert len(tree(store)) == 1
+
+
+# ---- move
+
+
+def test_a_moved_file_has_its_final_name_and_no_other(store, tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+    inode = source.stat().st_ino
+    result = store.put(source, move=True)
+    assert (result.link_mode, result.path.stat().st_ino, source.exists()) == ("move", inode, False)
+    assert result.path.stat().st_mode & 0o777 == 0o444
+    assert [each.location for each in store.sources(HASH)] == [str(source)]
+    source.write_bytes(POSTER)
+    assert (store.put(source, move=True).link_mode, source.exists()) == ("none", False)
+
+
+def test_a_file_with_another_name_is_copied_before_it_is_removed(store, tmp_path):
+    source, other = tmp_path / "poster.jpg", tmp_path / "other"
+    source.write_bytes(POSTER)
+    os.link(source, other)
+    assert (store.put(source, move=True).link_mode, source.exists()) == ("copy", False)
+    other.write_bytes(b"edited by the other name")
+    assert store.read(HASH) == POSTER
+
+
+def test_a_move_that_fails_leaves_the_file_as_it_was(store, tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+    source.chmod(0o640)
+    with pytest.raises(ValueError):
+        store.put(source, move=True, owner="")
+    with pytest.raises(HashMismatch):
+        store.put(source, move=True, expected_hash=hash_bytes(b"other"))
+    store._objects._link = None  # fails after the file was made read-only
+    with pytest.raises(TypeError):
+        store.put(source, move=True)
+    assert (source.read_bytes(), source.stat().st_mode & 0o777) == (POSTER, 0o640)
+
+
+def test_a_move_that_fails_after_the_link_leaves_the_file_read_only(tmp_path):
+    "It is the object by then, for whoever puts the same bytes next: nobody may write to it by its old name"
+    source = tmp_path / "poster"
+    source.write_bytes(POSTER)
+    with ContentStore(tmp_path / "store") as store:
+        store._index.commit = None
+        with pytest.raises(TypeError):
+            store.put(source, move=True)
+    with ContentStore(tmp_path / "store") as store:
+        assert (store.put(POSTER).path.samefile(source), source.stat().st_mode & 0o777) == (True, 0o444)
+        assert (store.put(source, move=True).link_mode, source.exists()) == ("none", False)
+        assert store.read(HASH) == POSTER
+
+
+def test_a_move_without_hard_links_copies(tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+    with ContentStore(tmp_path / "store", disk=Disk(hardlink=False)) as store:
+        assert store.put(source, move=True).link_mode in ("copy", "reflink")
+        assert (source.exists(), store.read(HASH), staged(store)) == (False, POSTER, [])
+
+
+def test_what_is_no_file_cannot_be_moved(store, tmp_path):
+    (tmp_path / "file").write_bytes(POSTER)
+    (tmp_path / "link").symlink_to("file")
+    for content in (POSTER, io.BytesIO(POSTER), tmp_path / "link", tmp_path):
+        with pytest.raises(SourceError):
+            store.put(content, move=True)
+    assert (tmp_path / "link").is_symlink() and tree(store) == []
+
+
+# ---- what must not become an object, and what must not be removed
+
+
+def test_fault_10_what_is_no_object_inside_the_store_is_copied(store):
+    "The index was linked as an object and made read-only, and changed with the next put"
+    store.put(POSTER)
+    notes = store.root / "assets" / "notes.txt"
+    notes.write_bytes(b"somebody's notes")
+    for path in (store.root / ".store" / "index.db", notes):
+        mode = path.stat().st_mode
+        result = store.put(path)
+        assert (result.path.samefile(path), path.stat().st_mode) == (False, mode)
+        store.put(b"more rows")
+        assert store.read(result.hash, verify=True)
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
+def test_fault_10_an_untracked_object_is_adopted_by_whatever_name(tmp_path, disk):
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        path = store.put(POSTER).path
+        link = tmp_path / "poster"
+        link.symlink_to(path)
+        for name in (path, link):
+            store._index.database.execute("DELETE FROM objects")
+            assert (store.put(name).path, path.is_symlink()) == (path, False)
+        with pytest.raises(SourceError):
+            store.put(link, follow_symlinks=False)
+
+
+def test_fault_12_a_file_that_is_replaced_while_it_is_moved(tmp_path):
+    source, newer = tmp_path / "poster.jpg", tmp_path / "newer.jpg"
+    source.write_bytes(POSTER)
+
+    class Replacing(Disk):
+        def make_folder(self, path, mode=0o755, sync=True):  # between the hashing and the link
+            made = super().make_folder(path, mode, sync)
+            if "assets" in path.parts and not newer.exists():
+                newer.write_bytes(b"a newer poster")
+                newer.chmod(0o640)
+                os.link(newer, tmp_path / "second")
+                os.replace(tmp_path / "second", source)
+            return made
+
+    with ContentStore(tmp_path / "store", disk=Replacing()) as store:
+        with pytest.raises(SourceChanged):
+            store.put(source, move=True)
+        assert (source.read_bytes(), source.stat().st_mode & 0o777) == (b"a newer poster", 0o640)
+        assert (len(store), tree(store), staged(store)) == (0, [], [])
+
+
+def test_a_moved_file_that_somebody_still_writes_is_no_success(tmp_path):
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(POSTER)
+
+    class Written(Disk):
+        def sync_folder(self, path):
+            super().sync_folder(path)
+            if path.parent.parent.name == "assets":
+                writer.write(b", and more")
+
+    with open(source, "ab", buffering=0) as writer, ContentStore(tmp_path / "store", disk=Written()) as store:
+        with pytest.raises(CorruptObject):
+            store.put(source, move=True)
+        assert source.read_bytes() == b"a poster, and more"
+
+
+def test_a_move_does_not_rely_on_what_is_remembered_of_the_file(store, tmp_path):
+    "A program that maps a file can change it without a change of its times"
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(b"A POSTER")
+    store.put(POSTER)
+    store._memo.remember(os.stat(source), HASH, time.time_ns() + 10**10)
+    result = store.put(source, move=True)
+    assert (result.hash, store.read(result.hash)) == (hash_bytes(b"A POSTER"), b"A POSTER")
+
+
+@pytest.mark.parametrize("namespace", ["assets", "actors"])
+@pytest.mark.parametrize("size", [8, 2_000_000])
+def test_a_file_is_removed_only_once_its_bytes_were_read_in_the_store(store, tmp_path, namespace, size):
+    "The last good copy was removed for the sake of an object that had rotted with its size and time unchanged"
+    source = tmp_path / "poster.jpg"
+    source.write_bytes(b"a" * size)
+    path = store.put(source).path
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"b" * size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    result = store.put(source, namespace=namespace, move=True)
+    assert (source.exists(), result.path.read_bytes() == b"a" * size) == (False, True)
+
+
+@pytest.mark.parametrize("namespaces", [["assets"], ["assets", "actors"]])
+def test_fault_10_an_object_is_not_moved_away_by_another_way_to_the_store(store, monkeypatch, namespaces):
+    "As a bind mount is one, which no resolving of links tells"
+    paths = [store.put(POSTER, namespace=namespace).path for namespace in namespaces]
+    monkeypatch.setattr(store._putting, "_is_inside", lambda path: False)
+    for path in paths:
+        with pytest.raises(SourceError, match="the object itself"):
+            store.put(path, move=True)
+        assert path.read_bytes() == POSTER
