@@ -270,6 +270,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'cjm_media_storage/files.py'),
                                          'cjm_media_storage.files.FileLock.works': ( 'files.html#filelock.works',
                                                                                      'cjm_media_storage/files.py'),
+                                         'cjm_media_storage.files.NoHardLink': ('files.html#nohardlink', 'cjm_media_storage/files.py'),
                                          'cjm_media_storage.files._sync': ('files.html#_sync', 'cjm_media_storage/files.py'),
                                          'cjm_media_storage.files.disk_errors': ('files.html#disk_errors', 'cjm_media_storage/files.py'),
                                          'cjm_media_storage.files.inside': ('files.html#inside', 'cjm_media_storage/files.py'),

@@ -23,7 +23,7 @@ from cjm_media_storage.errors import (
     NotAStore,
     UnsupportedFormat,
 )
-from .files import Disk
+from .files import Disk, NoHardLink
 from .hashing import parse_hash
 
 # %% ../nbs/10_layout.ipynb #f18e7b1d
@@ -147,7 +147,7 @@ def open_root(
     try:
         with contextlib.suppress(FileExistsError):  # another process marked it first: its marker counts
             disk.link(part, marker)
-    except NotImplementedError:
+    except NoHardLink:
         if not marker.exists():
             disk.rename(part, marker)
     disk.unlink(part)

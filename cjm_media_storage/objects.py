@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import CorruptObject, MissingObject, SourceChanged, UnsafePath
-from .files import Disk, inside, open_inside
+from .files import Disk, NoHardLink, inside, open_inside
 from .hashing import Hasher
 from .index import Entry, StoredObject
 from .ingest import Incoming, Staging, same_bytes
@@ -85,7 +85,7 @@ class Objects:
     ) -> str | None:  # As `place`
         "Link the bytes to their final name; it is not durable yet"
         if elsewhere is not None:
-            with contextlib.suppress(NotImplementedError):
+            with contextlib.suppress(NoHardLink):
                 return "hardlink" if self._link(elsewhere, final) else "none"
         if incoming.data is None and incoming.staged is None:
             return None
@@ -135,7 +135,7 @@ class Objects:
             self._disk.link(path, final)
         except FileExistsError:
             return False
-        except NotImplementedError:
+        except NoHardLink:
             if not path.is_relative_to(self._staging.folder):
                 raise
             if os.path.lexists(final):
@@ -174,7 +174,7 @@ class Objects:
                 self._disk.sync_folder(folder)
                 self._disk.rename(second, final)
             healed = True
-        except (NotImplementedError, FileNotFoundError):  # a folder, a disk without links, or gone: then in two steps
+        except (NoHardLink, FileNotFoundError):  # a folder, a disk without links, or gone: then in two steps
             with contextlib.suppress(FileNotFoundError):
                 self._disk.rename(final, kept)
             self._disk.sync_folder(folder)

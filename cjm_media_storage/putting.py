@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import CorruptObject, SourceError
-from .files import Disk, FileLock
+from .files import Disk, FileLock, NoHardLink
 from .index import Entry, Index, NewReference, NewSource, StoredObject
 from cjm_media_storage.ingest import (
     NOTHING,
@@ -124,7 +124,7 @@ class Putting:
         ways = [(in_place, Known(self._index.knows_size, self._holds)), (in_place, NOTHING)]
         for in_place, known in (*ways, (False, NOTHING)):  # the later ways only if the first did not lead to the end
             with (
-                contextlib.suppress(NotImplementedError),  # another file system, or one without hard links
+                contextlib.suppress(NoHardLink),  # another file system, or one without hard links
                 receive(content, limits, known, self._staging, memo, follow_symlinks, in_place) as incoming,
             ):
                 if result := self._store(incoming, facts, move):

@@ -11,7 +11,7 @@ from on_disk import unprivileged
 
 import cjm_media_storage
 from cjm_media_storage import files
-from cjm_media_storage.files import DISK, Disk, FileLock, disk_errors, inside, open_inside
+from cjm_media_storage.files import DISK, Disk, FileLock, NoHardLink, disk_errors, inside, open_inside
 from cjm_media_storage.storage import NoSpace, ReadOnlyStore, StoreBusy, UnsafePath
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
@@ -61,7 +61,7 @@ def test_folders_are_made_with_their_mode_whatever_the_umask(tmp_path):
 
 def test_without_hard_links_linking_says_so(tmp_path):
     (tmp_path / "a").touch()
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NoHardLink):
         Disk(hardlink=False).link(tmp_path / "a", tmp_path / "b")
 
 
