@@ -44,7 +44,7 @@ FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 
 
 class NoHardLink(Exception):
-    "A file system, or two of them, or an ability switched off, that give a file no second name; callers know another way"
+    "No second name can be given here: two file systems, or one without hard links. Callers know another way"
 
 
 BINARY: int = getattr(os, "O_BINARY", 0)  # Windows translates line ends without it
