@@ -11,7 +11,6 @@ import os
 import sqlite3
 import sys
 import threading
-import uuid
 import weakref
 
 from .errors import StoreClosed
@@ -98,7 +97,7 @@ class Connections:
         self._reset()
         self._uri = ""
         if self.path == MEMORY:
-            self._uri = f"file:/{uuid.uuid4()}?vfs=memdb"
+            self._uri = f"file:/{os.urandom(16).hex()}?vfs=memdb"
             self._anchor = Connection(self._connect())
         _everybody.add(self)
 

@@ -9,7 +9,6 @@ __all__ = ['FICLONE', 'BINARY', 'DISK', 'disk_errors', 'NoHardLink', 'Disk', 'in
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import sys
 import threading
@@ -207,6 +206,8 @@ class Disk:
         path: Path,  # A staging folder; it may be gone already
     ) -> None:
         "Take the folder `path` away with all that is in it; what cannot be removed stays"
+        import shutil  # on use: it loads the libraries of all archive formats
+
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -15,7 +15,6 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -177,6 +176,8 @@ def hash_files(
     threads: int | None = None,  # As many as there are cores, at most 8, if None
 ) -> Iterator[FileHash]:  # In the order of `paths`
     "Hash many files on several threads; ValueError if `algo` is unknown"
+    from concurrent.futures import Future, ThreadPoolExecutor  # on use: it loads a good deal
+
     digest_length(algo)
     count = threads or min(8, os.cpu_count() or 1)
     rest = iter(paths)

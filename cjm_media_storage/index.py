@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from .database import Database
 from .files import DISK, Disk
@@ -75,6 +74,8 @@ def without_credentials(
     url: str,
 ) -> str:
     "`url` without `user:password@`; anything else as it is"
+    from urllib.parse import urlsplit, urlunsplit  # on use: the rest of the store takes URLs as they are
+
     try:
         parts = urlsplit(url)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else url

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +134,8 @@ def open_root(
             return read_id(root)
         raise NotAStore(os.fspath(root))
     disk.make_folder(marker.parent, folder_mode)
+    import uuid  # on use: few stores are made
+
     content = json.dumps({"format": FORMAT, "algo": ALGO, "shard": [2, 2], "id": str(uuid.uuid4())}) + "\n"
     part = marker.with_name(f"format.{uuid.uuid4()}.part")
     fd = disk.create(part)
