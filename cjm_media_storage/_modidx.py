@@ -164,8 +164,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'cjm_media_storage/database.py'),
                                             'cjm_media_storage.database.Database.execute': ( 'database.html#database.execute',
                                                                                              'cjm_media_storage/database.py'),
-                                            'cjm_media_storage.database.Database.execute_many': ( 'database.html#database.execute_many',
-                                                                                                  'cjm_media_storage/database.py'),
                                             'cjm_media_storage.database.Database.fetch': ( 'database.html#database.fetch',
                                                                                            'cjm_media_storage/database.py'),
                                             'cjm_media_storage.database.Database.fetch_one': ( 'database.html#database.fetch_one',

@@ -212,6 +212,7 @@ class ContentStore:
         provider: str = "",
     ) -> None:
         "Say where an object came from, or could be fetched again"
+        provider = provider and to_text(provider, "provider")
         source = NewSource(to_path(location, "location"), provider, extension_of(os.fsdecode(location)))
         self._index.commit(self._entries(hash, None)[0], source)
 

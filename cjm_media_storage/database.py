@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -283,12 +283,3 @@ class Database(Connections):
         "Run one statement in a transaction of its own"
         with self.transaction() as con:
             return con.execute(sql, parameters).rowcount
-
-    def execute_many(
-        self,
-        sql: str,
-        rows: Iterable[Sequence[Any]],  # Parameters of each run
-    ) -> None:
-        "Run one statement for each of `rows`, in one transaction"
-        with self.transaction() as con:
-            con.executemany(sql, rows)

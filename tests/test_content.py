@@ -194,6 +194,14 @@ def test_fault_53_references_that_cannot_be(store):
     for source in ("", "nul\0"):
         with pytest.raises(InvalidRecord):
             store.put(POSTER, source=source)
+        with pytest.raises(InvalidRecord):
+            store.add_source(HASH, source)
+    for provider in ("\ud800", "nul\0", 7):
+        with pytest.raises(InvalidRecord):
+            store.put(POSTER, source="https://example.org", provider=provider)
+        with pytest.raises(InvalidRecord):
+            store.add_source(HASH, "https://example.org", provider)
+    assert store.sources(HASH) == []
 
 
 # ---- threads, processes, and the end

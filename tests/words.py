@@ -18,7 +18,8 @@ def open_words(path, version=1, **options):
 
 
 def add(database, *words):
-    database.execute_many("INSERT INTO words (word) VALUES (?)", [(word,) for word in words])
+    with database.transaction() as con:
+        con.executemany("INSERT INTO words (word) VALUES (?)", [(word,) for word in words])
 
 
 def words(database):
