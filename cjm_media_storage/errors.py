@@ -6,7 +6,8 @@
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'MissingObject',
            'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'UnsafePath', 'StoreClosed',
-           'StoreUnavailable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore']
+           'StoreUnavailable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore', 'OutsideLibrary', 'Conflict', 'ReadOnlyFile',
+           'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -190,3 +191,38 @@ class ReadOnlyStore(StorageError):
 
     fields = ("path",)
     template = "{path} cannot be written to. To write, mount it for writing or get the permission"
+
+# %% ../nbs/00_errors.ipynb #227347ae
+class OutsideLibrary(UnsafePath):
+    "A destination that leads out of the library's folder: through `..`, as an absolute path, or through a link"
+
+    fields = ("path", "folder")
+    template = "{path} leads out of {folder}. Nothing was read or written there"
+
+
+class Conflict(StorageError, FileExistsError):
+    "Something at a destination that we did not put there"
+
+    fields = ("path", "reason")
+    template = "{path} {reason}. Nothing was touched"
+
+
+class ReadOnlyFile(StorageError, PermissionError):
+    "A file at a destination that its owner made read-only"
+
+    fields = ("path",)
+    template = "{path} is read-only, and not a copy of ours. Nothing was touched; make it writable to have it replaced"
+
+
+class LinkModeUnavailable(StorageError):
+    "A link mode that the two file systems cannot do; `others` would work"
+
+    fields = ("mode", "path", "others")
+    template = "no {mode} to {path} can be made. These modes would work: {others}"
+
+
+class NotPublished(StorageError, LookupError):
+    "A path that is no publication"
+
+    fields = ("path",)
+    template = "{path} is no publication of this store"
