@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
-           'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'MissingObject',
-           'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'UnsafePath', 'StoreClosed',
-           'StoreUnavailable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore']
+           'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse', 'Conflict',
+           'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'UnsafePath',
+           'StoreClosed', 'StoreUnavailable', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,20 @@ class AmbiguousHash(StorageError, LookupError):
     template = "{prefix!r} is the beginning of several hashes: {candidates}. Give more digits"
 
 
+class ObjectInUse(StorageError):
+    "An object that somebody needs, and that is therefore not deleted"
+
+    fields = ("hash", "reason")
+    template = "{hash} is {reason}. It was left in place; say force=True to delete it all the same"
+
+
+class Conflict(StorageError):
+    "A place that holds something of somebody else's"
+
+    fields = ("path", "reason")
+    template = "{path} holds something else. It was left as it is; move it away and try again"
+
+
 class MissingObject(StorageError, LookupError):
     "An object that the index lists and the disk lacks"
 
@@ -169,6 +183,13 @@ class StoreUnavailable(StorageError):
 
     fields = ("root",)
     template = "{root} is no longer the store that was opened. Nothing was written; open it again where it is"
+
+
+class LocksUnreliable(StorageError):
+    "A file system that grants a lock to everybody: nothing can be deleted safely there while others use the store"
+
+    fields = ("root",)
+    template = "locks do not work at {root}. If nobody else uses the store meanwhile, open it with exclusive=True"
 
 
 class StoreBusy(StorageError):
