@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
-           'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'MissingObject',
-           'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'UnsafePath', 'StoreClosed',
-           'StoreUnavailable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore', 'OutsideLibrary', 'Conflict', 'ReadOnlyFile',
-           'LinkModeUnavailable', 'NotPublished']
+           'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse', 'Conflict',
+           'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'UnsafePath',
+           'StoreClosed', 'StoreUnavailable', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore',
+           'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -116,6 +116,20 @@ class AmbiguousHash(StorageError, LookupError):
     template = "{prefix!r} is the beginning of several hashes: {candidates}. Give more digits"
 
 
+class ObjectInUse(StorageError):
+    "An object that somebody needs, and that is therefore not deleted"
+
+    fields = ("hash", "reason")
+    template = "{hash} is {reason}. It was left in place; say force=True to delete it all the same"
+
+
+class Conflict(StorageError, FileExistsError):
+    "A place that holds something of somebody else's"
+
+    fields = ("path", "reason")
+    template = "{path} holds something else{reason}. It was left as it is; move it away and try again"
+
+
 class MissingObject(StorageError, LookupError):
     "An object that the index lists and the disk lacks"
 
@@ -172,6 +186,13 @@ class StoreUnavailable(StorageError):
     template = "{root} is no longer the store that was opened. Nothing was written; open it again where it is"
 
 
+class LocksUnreliable(StorageError):
+    "A file system that grants a lock to everybody: nothing can be deleted safely there while others use the store"
+
+    fields = ("root",)
+    template = "locks do not work at {root}. If nobody else uses the store meanwhile, open it with exclusive=True"
+
+
 class StoreBusy(StorageError):
     "Somebody else held the database or lock for longer than the time-out"
 
@@ -198,13 +219,6 @@ class OutsideLibrary(UnsafePath):
 
     fields = ("path", "folder")
     template = "{path} leads out of {folder}. Nothing was read or written there"
-
-
-class Conflict(StorageError, FileExistsError):
-    "Something at a destination that we did not put there"
-
-    fields = ("path", "reason")
-    template = "{path} {reason}. Nothing was touched"
 
 
 class ReadOnlyFile(StorageError, PermissionError):

@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,15 @@ class Disk:
         "Set the permissions of `path`; a file system that refuses (EPERM) is left alone"
         with disk_errors(path), contextlib.suppress(PermissionError):
             os.chmod(path, mode)
+
+    def keep_times(
+        self,
+        path: Path,
+        stat: os.stat_result,  # Of the file that `path` is a copy of
+    ) -> None:
+        "Give a copy the times of its original"
+        with disk_errors(path), contextlib.suppress(PermissionError):
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
     def sync_file(
         self,
@@ -377,20 +387,35 @@ class FileLock:
                     os.close(self._fd)
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        "Hold the lock alone; `StoreBusy` at once if anybody else holds it"
+    def exclusive(
+        self,
+        timeout: float = 0.0,  # Seconds to wait for the others
+    ) -> Iterator[None]:
+        "Hold the lock alone; `StoreBusy` if anybody else holds it"
         if not self.disk.flock:
             yield
             return
         fd = self._open()
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as e:
-                raise StoreBusy(os.fspath(self.path)) from e
+            self._wait(fd, time.monotonic() + timeout)
             yield
         finally:
             os.close(fd)
+
+    def _wait(
+        self,
+        fd: int,
+        until: float,  # Of `time.monotonic`
+    ) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as e:
+                if time.monotonic() >= until:
+                    raise StoreBusy(os.fspath(self.path)) from e
+            pause.wait(0.002)
 
     def works(self) -> bool:
         "Does the file system keep two holders apart? Some network file systems say yes to everybody"

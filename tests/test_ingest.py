@@ -243,7 +243,7 @@ def test_fault_20_a_full_disk_leaves_a_store_that_works(tmp_path, call):
 
     disk = Full(reflink=False)
     with ContentStore(tmp_path / "store", disk=disk) as store:
-        store._staging._claim()  # its folder, too, is made before the disk is full
+        store.parts.staging.claim()  # its folder, too, is made before the disk is full
 
         def no_space(*args, **options):
             raise NoSpace("object")
@@ -300,7 +300,7 @@ def test_fault_54_an_interpreter_that_ends_in_the_middle_of_a_put(store, program
 
 
 def test_staging_of_a_living_process_is_left_alone(store):
-    with store._staging.file() as (path, _):
+    with store.parts.staging.file() as (path, _):
         ContentStore(store.root).close()
         assert path.exists()
 

@@ -209,7 +209,7 @@ def test_a_move_does_not_rely_on_what_is_remembered_of_the_file(store, tmp_path)
     source = tmp_path / "poster.jpg"
     source.write_bytes(b"A POSTER")
     store.put(POSTER)
-    store._memo.remember(os.stat(source), HASH, time.time_ns() + 10**10)
+    store.parts.memo.remember(os.stat(source), HASH, time.time_ns() + 10**10)
     result = store.put(source, move=True)
     assert (result.hash, store.read(result.hash)) == (hash_bytes(b"A POSTER"), b"A POSTER")
 
