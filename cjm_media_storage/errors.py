@@ -168,7 +168,7 @@ class CorruptDatabase(StorageError):
 class UnsafePath(StorageError):
     "A place inside the store that leads out of it, through a link"
 
-    fields = ("path",)
+    fields: tuple[str, ...] = ("path",)
     template = "{path} leads out of the store through a link. Nothing was read or written there"
 
 
