@@ -81,9 +81,9 @@ class PrivateNames:
         "The files that dead processes left in `folder` and below"
         names = (Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".part"))
         owners = {path: owner for path in names if (owner := self._owner(path.name))}
-        if self._locks_work:
+        if owners and self._locks_work:
             self._staging.sweep()
-        living = {_digits(8, own.name) for own in self._staging.folder.glob("*-*-*")}
+        living = {_digits(8, own.name) for own in self._staging.folder.iterdir()} if owners else ()
         return [path for path, owner in owners.items() if owner not in living]
 
     def sweep(

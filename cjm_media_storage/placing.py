@@ -68,7 +68,8 @@ class Places:
     ) -> Iterator[None]:
         "Raise `OutsideLibrary` if a link leads elsewhere on the way to `path`"
         try:
-            inside(self.folder, path.parent)
+            with contextlib.suppress(NotADirectoryError):  # a file in the place of a folder is no link
+                inside(self.folder, path.parent)
             yield
         except UnsafePath as e:
             raise OutsideLibrary(os.fspath(path), os.fspath(self.folder)) from e
