@@ -25,6 +25,7 @@ from cjm_media_storage.errors import (
     UnsafePath,
 )
 from .files import inside
+from .names import free_path, safe_path
 from .publications import Publication, Publications
 
 # %% ../nbs/28_placing.ipynb #3d8a01d0
@@ -52,6 +53,17 @@ class Places:
         raise StoreUnavailable(os.fspath(self.folder))
 
     # ---- looking
+
+    def place_of(
+        self,
+        wanted: str,  # As `wanted_path` gives it
+    ) -> tuple[Path, Publication | None]:  # Its path, and what we have there
+        "Where a wanted path is published; if nowhere, the first path for it that no other publication has"
+        path = safe_path(wanted)
+        with self.rows.transaction():
+            if old := self.rows.wanted(self.folder / path, wanted):
+                return old.path, old
+            return self.folder / free_path(path, lambda path: self.rows.taken(self.folder / path)), None
 
     def look(
         self,
@@ -223,7 +235,7 @@ class Places:
         try:
             with self.rows.transaction():
                 self.rows.keep(new.hash)
-                if self.rows.at(new.path) != old or (old is None and self.rows.taken(new.path)):
+                if self.rows.at(new.path) != old or (old is None and self.place_of(new.wanted)[0] != new.path):
                     raise Changed
                 yield
         except (FileNotFoundError, FileExistsError) as e:

@@ -27,7 +27,7 @@ from cjm_media_storage.errors import (
     UnsafePath,
 )
 from .layout import digest_of
-from .names import free_path, safe_path, wanted_path
+from .names import wanted_path
 from .placing import Changed, Places
 from .publications import Publication, Publications
 
@@ -98,7 +98,7 @@ class Library:
         self._places.check()
         wanted = self._wanted(destination)
         for _ in range(TRIES):
-            path, old = self._place_of(wanted)
+            path, old = self._places.place_of(wanted)
             created_at = old.created_at if old else time.time()
             with contextlib.suppress(Changed):
                 return self._places.bring(Publication(hash, path, "", mode, created_at, wanted, 0, 0), old, overwrite)
@@ -112,16 +112,6 @@ class Library:
             return wanted_path(destination)
         except UnsafePath as e:
             raise OutsideLibrary(os.fspath(destination), os.fspath(self.folder)) from e
-
-    def _place_of(
-        self,
-        wanted: str,
-    ) -> tuple[Path, Publication | None]:  # Its path, and what we have there
-        "Where a wanted path is, or is to be"
-        path = safe_path(wanted)
-        if old := self._places.rows.wanted(self.folder / path, wanted):
-            return old.path, old
-        return self.folder / free_path(path, lambda path: self._places.rows.taken(self.folder / path)), None
 
     # ---- looking
 
@@ -202,8 +192,8 @@ class Library:
     ) -> Publication:
         path = self.folder / destination
         if not PurePath(destination).is_absolute():
-            wanted = self._wanted(destination)
-            if row := self._places.rows.wanted(self.folder / safe_path(wanted), wanted):
+            row = self._places.place_of(self._wanted(destination))[1]
+            if row is not None:
                 return row
         row = self._places.rows.at(path) or self._places.rows.at(Path(os.path.realpath(path.parent), path.name))
         if row is None or not row.path.is_relative_to(self.folder):
