@@ -8,7 +8,6 @@ __all__ = ['LOCK_TIMEOUT', 'Parts', 'ContentStore']
 # %% ../nbs/19_content.ipynb #8b7eda95
 import contextlib
 import os
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from cjm_media_storage.errors import (
 from .files import DISK, Disk, FileLock
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content, Limits, Staging
-from .keeping import Pins, needed_by
+from .keeping import Keeps, Pins, needed_by
 from cjm_media_storage.layout import (
     ALGO,
     check_namespace,
@@ -41,7 +40,7 @@ from .memo import Memo
 from .objects import Objects
 from .putting import Facts, PutResult, Putting
 from .records import path_key, to_path, to_text
-from .trash import RETENTION, Keeps, Trash, Trashed, check_retention
+from .trash import RETENTION, Trash, Trashed, check_retention
 
 # %% ../nbs/19_content.ipynb #ce998704
 LOCK_TIMEOUT = 60.0  # Seconds to wait for those who are putting, each for some milliseconds
@@ -368,11 +367,11 @@ class ContentStore:
         "Move an object into the trash, with its sources and references; `ObjectInUse` if somebody needs it"
         retention, reason = check_retention(retention_days), reason and to_text(reason, "reason")
 
-        def refuse(con: sqlite3.Connection, entry: Entry) -> None:
-            if why := "pinned" if entry.digest in self.parts.pins.held() else needed_by(con, entry):
+        def refuse(entry: Entry) -> None:
+            if why := "pinned" if entry.digest in self.parts.pins.held() else needed_by(self._index, entry):
                 raise ObjectInUse(hash, why)
 
-        keeps: Keeps = (lambda con, entry: None) if force else refuse
+        keeps: Keeps = (lambda entry: None) if force else refuse
         return self.trash.discard(self._entries(hash, namespace), reason, retention, keeps)
 
     # ---- the end
