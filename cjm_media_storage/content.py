@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .caching import Cache
 from cjm_media_storage.errors import (
     AmbiguousHash,
     LocksUnreliable,
@@ -104,6 +105,7 @@ class ContentStore:
         memo: bool = True,  # Remember the hashes of files that are put, so that unchanged ones are not read again?
         exclusive: bool = False,  # Does nobody else use the store while it is open? For disks on which locks fail
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
+        quota: int | None = None,  # Bytes, for a cache: beyond, what is not needed and not used for longest goes
         disk: Disk = DISK,
     ) -> None:
         "Open the store at `root`, or make one"
@@ -114,6 +116,7 @@ class ContentStore:
             "memo": memo,
             "exclusive": exclusive,
             "timeout": timeout,
+            "quota": quota,
             "disk": disk,
         }
         self.id = open_root(self.root, disk, folder_mode)
@@ -130,6 +133,7 @@ class ContentStore:
             self.parts.check_root,
             disk,
         )
+        self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
         self._closed = False
         self.trash.recover()
 
@@ -195,7 +199,11 @@ class ContentStore:
         if expected_hash is not None:
             digest_of(expected_hash)
         limits = Limits(expected_hash, expected_size, max_size, allow_empty)
-        return self._putting.put(content, limits, facts, follow_symlinks, move)
+        result = self._putting.put(content, limits, facts, follow_symlinks, move)
+        if self._cache is not None:
+            self._use(result.hash)
+            self._cache.added(digest_of(result.hash), result.size * result.created)
+        return result
 
     # ---- looking up
 
@@ -235,7 +243,16 @@ class ContentStore:
         namespace: str | None = None,  # Any, if None
     ) -> Path:
         "Where the bytes are. They are read-only: whoever wants to change them copies them first"
+        self._use(hash)
         return self.get(hash, namespace).path
+
+    def _use(
+        self,
+        hash: str,
+    ) -> None:
+        "Let a cache know that an object is used"
+        if self._cache is not None:
+            self._cache.used(digest_of(hash))
 
     def open(
         self,
@@ -243,6 +260,7 @@ class ContentStore:
         verify: bool = False,  # Hash the bytes first, and raise `CorruptObject` if they are not right?
     ) -> BinaryIO:
         "Open an object for reading; `MissingObject` if its file is gone, PermissionError if it cannot be read"
+        self._use(hash)
         return self._objects.open(self._entries(hash, None), verify)
 
     def read(
@@ -378,6 +396,8 @@ class ContentStore:
 
     def close(self) -> None:
         "Close the index and give up the staging folder; use after it raises `StoreClosed`"
+        if self._cache is not None and not self._closed:
+            self._cache.write_down()
         self._closed = True
         self.parts.staging.close()
         self._index.database.close()

@@ -78,7 +78,6 @@ def carry(
 # %% ../nbs/16_trash.ipynb #cb450232
 SLICE = 200  # Items that are taken or purged while others wait
 
-_EXPIRED = "retention IS NOT NULL AND ? - trashed_at >= retention * 86400"  # both in seconds; NULL is for ever
 _COLUMNS = (
     "trash.id, digest, ifnull(namespace, ''), origin, trash.size, reason, trashed_at, retention, path"
     " FROM trash LEFT JOIN objects ON objects.id = object_id"
@@ -373,9 +372,11 @@ class Trash:
         self,
         everything: bool = False,  # Also what has not expired?
         dry_run: bool = False,  # Only tell what would go?
+        reason: str | None = None,  # Only what was deleted for this reason
     ) -> list[Trashed]:  # What is gone for good, oldest first
         "Remove what has expired from the disk"
-        where, parameters = ("1", ()) if everything else (_EXPIRED, (time.time(),))
+        where, now = "(? OR retention IS NOT NULL AND ? - trashed_at >= retention * 86400)", time.time()
+        where, parameters = f"{where} AND reason = ifnull(?, reason)", (everything, now, reason)
         if dry_run:
             return [item for item, _ in self._rows(where, parameters)]
         purged: list[Trashed] = []
