@@ -186,8 +186,9 @@ class Places:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(StorageError, OSError):  # it stays in the trash then
-                self._store.trash.restore(item)
+            if item is not None:
+                with contextlib.suppress(StorageError, OSError):  # it stays in the trash then
+                    self._store.trash.restore(item)
             raise
 
     def _adopt(

@@ -11,7 +11,7 @@ import pytest
 from cjm_media_storage.copies import LINK_MODES, Copies, look
 from cjm_media_storage.errors import LinkModeUnavailable
 from cjm_media_storage.files import Disk
-from cjm_media_storage.storage import ContentStore, Conflict, CorruptObject, NoSpace, ObjectNotFound, hash_bytes
+from cjm_media_storage.storage import Conflict, ContentStore, CorruptObject, NoSpace, ObjectNotFound, hash_bytes
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def test_fault_39_on_a_file_system_with_reflinks_auto_takes_one(tmp_path):
     with (tmp_path / "disk").open("wb") as file:
         file.truncate(400 << 20)
     subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", tmp_path / "disk"], check=True)
-    with mounted(tmp_path / "mounted", "-o", "loop", tmp_path / "disk") as folder:
-        with ContentStore(folder / "store") as store:
-            film = store.put(os.urandom(300_000)).hash
-            used = {mode: publish(Copies(store), film, folder / f"{mode}.mkv", mode) for mode in ("auto", *LINK_MODES)}
-            assert used == {"auto": "reflink"} | {mode: mode for mode in LINK_MODES}
-            assert {hash_bytes((folder / f"{mode}.mkv").read_bytes()) for mode in used} == {film}
-            (folder / "auto.mkv").write_bytes(b"edited")
-            assert hash_bytes(store.read(film, verify=True)) == film
+    mount = mounted(tmp_path / "mounted", "-o", "loop", tmp_path / "disk")
+    with mount as folder, ContentStore(folder / "store") as store:
+        film = store.put(os.urandom(300_000)).hash
+        used = {mode: publish(Copies(store), film, folder / f"{mode}.mkv", mode) for mode in ("auto", *LINK_MODES)}
+        assert used == {"auto": "reflink"} | {mode: mode for mode in LINK_MODES}
+        assert {hash_bytes((folder / f"{mode}.mkv").read_bytes()) for mode in used} == {film}
+        (folder / "auto.mkv").write_bytes(b"edited")
+        assert hash_bytes(store.read(film, verify=True)) == film
 
 
 def test_fault_39_another_device_gets_a_copy(store, tmp_path, poster):
@@ -113,7 +113,7 @@ def test_fault_39_an_object_takes_the_last_link_and_then_is_copied(store, films,
     assert publish(copies, poster, films / "last.jpg", "hardlink") == "hardlink"
     with pytest.raises(LinkModeUnavailable) as caught:
         publish(copies, poster, films / "poster.jpg", "hardlink")
-    assert caught.value.others == ["copy", "symlink"] or caught.value.others == ["copy", "reflink", "symlink"]
+    assert [mode for mode in caught.value.others if mode != "reflink"] == ["copy", "symlink"]
     assert publish(copies, poster, films / "poster.jpg") in ("copy", "reflink")
     shutil.rmtree(links)
 
@@ -247,7 +247,11 @@ def test_one_that_cannot_be_given_back_is_in_the_trash(interrupted, films):
     with pytest.raises(Conflict):
         copies.remove(final, seen)
     (taken,) = interrupted.trash
-    assert (final.read_bytes(), os.listdir(films), taken.size) == (b"drawn again", ["poster.jpg"], len(b"drawn by hand"))
+    assert (final.read_bytes(), os.listdir(films), taken.size) == (
+        b"drawn again",
+        ["poster.jpg"],
+        len(b"drawn by hand"),
+    )
 
 
 # ---- what is left behind

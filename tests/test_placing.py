@@ -9,7 +9,7 @@ from on_disk import unprivileged
 from cjm_media_storage.errors import OutsideLibrary, ReadOnlyFile
 from cjm_media_storage.placing import Changed, Places
 from cjm_media_storage.publications import Publication
-from cjm_media_storage.storage import ContentStore, Conflict, NoSpace, ObjectNotFound, StoreUnavailable
+from cjm_media_storage.storage import Conflict, ContentStore, NoSpace, ObjectNotFound, StoreUnavailable
 
 
 @pytest.fixture

@@ -44,9 +44,9 @@ def test_what_is_beside_a_folder_is_not_below_it(rows, poster):
 
 def test_a_wanted_path_is_found_under_its_number_and_in_its_folder_only(rows, poster):
     rows.save(publication(poster, "/films/a/poster (2).jpg", "a/poster.jpg"))
-    rows.save(publication(poster, "/films/a/b/poster.jpg", "b/poster.jpg"))  # of a library in /films/a
+    rows.save(publication(poster, "/films/b/b", "b"))  # of a library in /films/b
     assert rows.wanted(Path("/films/a/poster.jpg"), "a/poster.jpg").path.name == "poster (2).jpg"
-    assert rows.wanted(Path("/films/b/poster.jpg"), "b/poster.jpg") is None
+    assert rows.wanted(Path("/films/b"), "b") is None
 
 
 def test_a_path_keeps_the_time_since_when_it_is_published(store, rows, poster):
