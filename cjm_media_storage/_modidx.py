@@ -820,6 +820,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'cjm_media_storage.trash.Trash._never_came': ( 'trash.html#trash._never_came',
                                                                                         'cjm_media_storage/trash.py'),
                                          'cjm_media_storage.trash.Trash._place': ('trash.html#trash._place', 'cjm_media_storage/trash.py'),
+                                         'cjm_media_storage.trash.Trash._place_again': ( 'trash.html#trash._place_again',
+                                                                                         'cjm_media_storage/trash.py'),
                                          'cjm_media_storage.trash.Trash._remove': ( 'trash.html#trash._remove',
                                                                                     'cjm_media_storage/trash.py'),
                                          'cjm_media_storage.trash.Trash._restore_file': ( 'trash.html#trash._restore_file',
