@@ -266,6 +266,7 @@ class ContentStore:
         "Close the index and give up the staging folder; use after it raises `StoreClosed`"
         self._closed = True
         self._staging.close()
+        self._lock.close()
         self._index.database.close()
         if self._memo is not None:
             self._memo.close()
