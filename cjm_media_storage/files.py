@@ -383,31 +383,66 @@ class _Holders:
         disk: Disk,
     ) -> None:
         self.lock, self.turnstile = _LockFile(path, disk), _LockFile(_turnstile(path), disk)
-        self.mutex, self.count = threading.Lock(), 0
+        self.mutex, self.closing = threading.Lock(), False
+        self.users, self.holding = 0, 0  # Threads that use the files, and those of them that hold the lock
+
+    def enter(self) -> bool:  # False: the files are closed
+        "Keep the files open for this thread"
+        if self.lock.dropped:  # also in a forked child, where the mutex may be held for ever
+            return False
+        with self.mutex:
+            self.users += not self.lock.dropped
+            return not self.lock.dropped
 
     def join(
         self,
         holds: bool,  # Does this thread hold the lock already?
     ) -> None:
         "Hold the lock with the others; waits for whoever holds it, or waits for it, alone"
-        if not holds:
-            try:
-                self.turnstile.flock(fcntl.LOCK_SH)  # outside the mutex: holders must be able to leave
-            finally:
-                self.turnstile.flock(fcntl.LOCK_UN)
-        with self.mutex:
-            if not self.count:
-                self.lock.flock(fcntl.LOCK_SH)
-            self.count += 1
+        try:
+            if not holds:
+                self._pass()
+            with self.mutex:
+                if not self.holding:
+                    self.lock.flock(fcntl.LOCK_SH)
+                self.holding += 1
+        except BaseException:
+            self._exit()
+            raise
+
+    def _pass(self) -> None:
+        "Pass the turnstile, outside the mutex: holders must be able to leave"
+        try:
+            self.turnstile.flock(fcntl.LOCK_SH)
+        finally:
+            self.turnstile.flock(fcntl.LOCK_UN)
 
     def leave(self) -> None:
         "Hold it no longer"
-        if self.lock.dropped:  # a forked child: the lock is its parent's, and so was the mutex
-            return
+        if not self.lock.dropped:  # else this is a forked child: the lock is its parent's
+            self._exit(held=1)
+
+    def _exit(
+        self,
+        held: int = 0,  # 1, if this thread held the lock
+    ) -> None:
         with self.mutex:
-            self.count -= 1
-            if not self.count:
+            self.users -= 1
+            self.holding -= held
+            if held and not self.holding:
                 self.lock.flock(fcntl.LOCK_UN)
+            self._drop()
+
+    def _drop(self) -> None:
+        if self.closing and not self.users:
+            self.lock.drop()
+            self.turnstile.drop()
+
+    def close(self) -> None:
+        "Close the files, once nobody uses them"
+        with self.mutex:
+            self.closing = True
+            self._drop()
 
 
 class _Mine(threading.local):
@@ -449,10 +484,9 @@ class FileLock:
         self.mine = _Mine()
 
     def open(self) -> _Holders:
-        "The holders in this process"
-        holders = self._holders
-        if holders is None or holders.lock.dropped:
-            holders = self._holders = _Holders(self.path, self.disk)
+        "The holders in this process, which the caller must join"
+        while (holders := self._holders) is None or not holders.enter():
+            self._holders = _Holders(self.path, self.disk)
         return holders
 
     def shared(self) -> contextlib.AbstractContextManager[None]:
@@ -505,4 +539,6 @@ class FileLock:
 
     def close(self) -> None:
         "Close the lock files, once the last holder leaves. Closing twice is fine; the next use opens them again"
-        self._holders = None
+        holders, self._holders = self._holders, None
+        if holders is not None and not holders.lock.dropped:
+            holders.close()

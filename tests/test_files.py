@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from on_disk import held_by, unprivileged
+from together import in_threads
 
 import cjm_media_storage
 from cjm_media_storage import files
@@ -249,6 +250,43 @@ def test_a_lock_outlives_closing_and_is_opened_again(tmp_path):
     assert held_by(lock.path) == []
     with lock.exclusive():
         pass
+
+
+def test_a_lock_closes_whatever_still_refers_to_it(tmp_path):
+    "An error does, whose traceback leads to the block in which it was raised"
+    lock = FileLock(tmp_path / "lock")
+    with pytest.raises(RuntimeError) as error, lock.shared():
+        raise RuntimeError
+    assert len(held_by(tmp_path)) == 2
+    with lock.shared():
+        lock.close()
+        assert len(held_by(tmp_path)) == 2
+    assert held_by(tmp_path) == [] and error.tb
+
+
+def test_a_lock_may_be_closed_while_threads_use_it(tmp_path):
+    lock, done, free = FileLock(tmp_path / "lock"), threading.Event(), []
+
+    def close():
+        while not done.is_set():
+            lock.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+
+    def hold(n):
+        for _ in range(300):
+            with lock.shared():
+                try:
+                    with FileLock(tmp_path / "lock").exclusive():
+                        free.append(n)
+                except StoreBusy:
+                    pass
+
+    in_threads(4, hold)
+    done.set()
+    closer.join()
+    assert free == []
 
 
 def test_a_forgotten_lock_closes(tmp_path):
