@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from cjm_media_storage.errors import (
     AmbiguousHash,
     ObjectNotFound,
+    ReadOnlyStore,
     StoreClosed,
     StoreUnavailable,
 )
@@ -67,7 +68,8 @@ class ContentStore:
         self._index = Index(own / "index.db", own / "backup", disk)
         self._memo = Memo(own / "memo.db") if memo else None
         for path in own.glob("*.db*"):
-            with contextlib.suppress(FileNotFoundError):  # a log that another process has just folded in
+            # a log that another process has just folded in; a read-only disk
+            with contextlib.suppress(FileNotFoundError, ReadOnlyStore):
                 disk.chmod(path, folder_mode & 0o666)
         self._staging = Staging(own / "staging", disk, self.locks_work, folder_mode)
         self._objects = Objects(self.root, self._staging, disk, object_mode, folder_mode)

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from cjm_media_storage.errors import (
     HashMismatch,
+    ReadOnlyStore,
     SizeMismatch,
     SourceChanged,
     SourceError,
@@ -116,7 +117,7 @@ class Staging:
     def sweep(self) -> None:
         "Remove the folders of processes that are gone"
         for own in self.folder.glob("*-*-*"):
-            with contextlib.suppress(StoreBusy, OSError), FileLock(own / "lock", self.disk).exclusive():
+            with contextlib.suppress(StoreBusy, ReadOnlyStore, OSError), FileLock(own / "lock", self.disk).exclusive():
                 self.disk.remove_tree(own)
 
     def _claim(self) -> Path:

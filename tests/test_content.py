@@ -16,6 +16,7 @@ from cjm_media_storage.storage import (
     InvalidNamespace,
     InvalidRecord,
     ObjectNotFound,
+    ReadOnlyStore,
     StoreClosed,
     StoreUnavailable,
     hash_bytes,
@@ -346,3 +347,49 @@ def test_an_open_store_whose_folder_was_moved_takes_nothing(tmp_path, swap):
             root.rename(other)
         moved.rename(root)
         assert store.put(POSTER).path.read_bytes() == POSTER
+
+
+@pytest.mark.parametrize("end", ["closed", "killed", "killed in a put"])
+def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, end):
+    root = place.path / "store"
+    program.start(
+        """
+        import os, sys
+        from cjm_media_storage.storage import ContentStore
+        store = ContentStore(sys.argv[1])
+        store.put(b"a poster", source="https://example.org/poster.jpg", owner="movie:1")
+        store.put(os.path.join(os.path.dirname(os.__file__), "os.py"))  # a file, for the memo
+
+        def endless():
+            yield b"x" * 2_000_000
+            os.kill(os.getpid(), 9)
+
+        if sys.argv[2] == "closed":
+            store.close()
+        elif sys.argv[2] == "killed":
+            os.kill(os.getpid(), 9)
+        else:
+            store.put(endless())
+        """,
+        root,
+        end,
+    ).communicate()
+    with place.read_only():
+        with ContentStore(root) as store:
+            assert (len(store), store.read(HASH, verify=True), store.find(HASH[:20]).hash) == (2, POSTER, HASH)
+            assert next(iter(store)).hash == HASH and HASH in store
+            assert [each.location for each in store.sources(HASH)] == ["https://example.org/poster.jpg"]
+            assert [each.owner for each in store.references(owner="movie:1")] == ["movie:1"]
+            for content in (b"new", b"x" * 3_000_000, [b"x" * 3_000_000], __file__):
+                with pytest.raises(ReadOnlyStore):
+                    store.put(content)
+            with pytest.raises(ReadOnlyStore):
+                store.put(POSTER, owner="movie:2")
+            with pytest.raises(ReadOnlyStore):
+                store.add_reference(HASH, "movie:2")
+            assert len(store) == 2
+        with pytest.raises(ReadOnlyStore):
+            ContentStore(place.path / "other")
+    with ContentStore(root) as store:
+        assert store.put(b"new").created
+        assert staged(store) == []
