@@ -187,10 +187,17 @@ class StoreClosed(StorageError):
 
 
 class StoreUnavailable(StorageError):
-    "An open store whose folder was moved, unmounted, or is another store by now"
+    "A store or database that is out of reach: moved, unmounted, on a disk that fails, or another one by now"
 
-    fields = ("root",)
-    template = "{root} is no longer the store that was opened. Nothing was written; open it again where it is"
+    fields = ("root", "reason")
+    template = "{root} is unavailable: {reason}. Open it again where it is, or when its disk is back"
+
+    def __init__(
+        self,
+        root: str,
+        reason: str = "it is no longer the store that was opened",
+    ) -> None:
+        super().__init__(root, reason)
 
 
 class LocksUnreliable(StorageError):
