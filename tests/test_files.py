@@ -67,6 +67,24 @@ def test_without_hard_links_linking_says_so(tmp_path):
         Disk(hardlink=False).link(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.parametrize("disk", [Disk(), Disk(rename_flags=False)], ids=["in one step", "in two"])
+def test_a_rename_that_may_not_replace_does_not(tmp_path, disk):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    with pytest.raises(FileExistsError):
+        disk.rename_new(tmp_path / "a", tmp_path / "b")
+    disk.rename_new(tmp_path / "a", tmp_path / "d")
+    swapped = disk.exchange(tmp_path / "b", tmp_path / "c")
+    assert "".join((tmp_path / name).read_text() for name in "bcd") == ("cba" if swapped else "bca")
+    with pytest.raises(FileNotFoundError):
+        disk.rename_new(tmp_path / "none", tmp_path / "e")
+
+
+def test_only_an_empty_folder_is_removed(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert [DISK.remove_folder(tmp_path / name) for name in ("a", "a/b", "a", "a")] == [False, True, True, False]
+
+
 def test_a_copy_by_the_kernel_is_the_same_as_one_by_hand(tmp_path):
     (tmp_path / "a").write_bytes(os.urandom(300_000))
     source, target = os.open(tmp_path / "a", os.O_RDONLY), DISK.create(tmp_path / "b")
