@@ -67,6 +67,19 @@ def _sync(
             os.close(fd)
 
 
+def _syncfs(
+    fd: int,
+) -> None:
+    "Call syncfs(2), which Python does not know"
+    import ctypes  # on use: only large batches need it
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if call is None:
+        raise NotImplementedError("this C library has no syncfs")
+    if call(ctypes.c_int(fd)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h: paths are relative to the current folder
 
@@ -88,19 +101,6 @@ def _renameat2(
     if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
         return False
     raise OSError(number, os.strerror(number), os.fspath(source), None, os.fspath(target))
-
-
-def _syncfs(
-    fd: int,
-) -> None:
-    "Call syncfs(2), which Python does not know"
-    import ctypes  # on use: only large batches need it
-
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if call is None:
-        raise NotImplementedError("this C library has no syncfs")
-    if call(ctypes.c_int(fd)):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 @dataclass(frozen=True)
@@ -447,7 +447,7 @@ def _drop_all() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_all)
 
-# %% ../nbs/01_files.ipynb #cb02a3d4
+# %% ../nbs/01_files.ipynb #72e01a96
 POLL = 0.002  # Seconds between two looks at a lock that somebody else holds
 
 
