@@ -9,7 +9,7 @@ __all__ = ['LOCK_TIMEOUT', 'Parts', 'ContentStore']
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,21 +25,19 @@ from cjm_media_storage.errors import (
 )
 from .files import DISK, Disk, FileLock
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
-from .ingest import Content, Limits, Staging
+from .ingest import Content, Staging
 from .keeping import Pins, needed_by
 from cjm_media_storage.layout import (
     ALGO,
-    check_namespace,
     digest_of,
     digest_prefix,
     extension_of,
-    normalize_extension,
     open_root,
     read_id,
 )
 from .memo import Memo
 from .objects import Objects
-from .putting import Facts, PutResult, Putting
+from .putting import PutResult, Putting, check_terms
 from .records import path_key, to_path, to_text
 from .trash import RETENTION, Keeps, Trash, Trashed, check_retention
 
@@ -180,23 +178,38 @@ class ContentStore:
         allow_empty: bool = True,
         follow_symlinks: bool = True,
         move: bool = False,  # Remove the file once its bytes are stored? Nobody may have it open for writing
+        durability: str = "full",  # 'full', or 'none': it may be lost in a power cut, as a cache may be
     ) -> PutResult:
         "Store `content` durably, unless it is there, and say where it came from and who needs it"
+        self._check_open(durability, ("full", "none"))
+        return self._putting.put(
+            content,
+            check_terms(
+                namespace,
+                extension,
+                source,
+                provider,
+                owner,
+                role,
+                expected_hash,
+                expected_size,
+                max_size,
+                allow_empty,
+                follow_symlinks,
+                move,
+                durability,
+            ),
+        )
+
+    def _check_open(
+        self,
+        durability: str,
+        known: Sequence[str],
+    ) -> None:
         if self._closed:
             raise StoreClosed(os.fspath(self.root))
-        extension = normalize_extension(extension) or extension_of("" if source is None else os.fsdecode(source))
-        provider, role = provider and to_text(provider, "provider"), role and to_text(role, "role")
-        facts = Facts(
-            check_namespace(namespace),
-            extension,
-            None if source is None else NewSource(to_path(source, "source"), provider),
-            None if owner is None else NewReference(to_text(owner, "owner"), role),
-            provider,
-        )
-        if expected_hash is not None:
-            digest_of(expected_hash)
-        limits = Limits(expected_hash, expected_size, max_size, allow_empty)
-        return self._putting.put(content, limits, facts, follow_symlinks, move)
+        if durability not in known:
+            raise ValueError(f"durability is one of {', '.join(known)}, not {durability!r}")
 
     # ---- looking up
 
@@ -236,7 +249,7 @@ class ContentStore:
         namespace: str | None = None,  # Any, if None
     ) -> Path:
         "Where the bytes are. They are read-only: whoever wants to change them copies them first"
-        return self.get(hash, namespace).path
+        return self._objects.path(self._putting.trusted(self._entries(hash, namespace))[0])
 
     def open(
         self,
@@ -244,7 +257,7 @@ class ContentStore:
         verify: bool = False,  # Hash the bytes first, and raise `CorruptObject` if they are not right?
     ) -> BinaryIO:
         "Open an object for reading; `MissingObject` if its file is gone, PermissionError if it cannot be read"
-        return self._objects.open(self._entries(hash, None), verify)
+        return self._objects.open(self._putting.trusted(self._entries(hash, None)), verify)
 
     def read(
         self,
