@@ -8,13 +8,13 @@ __all__ = ['LOCK_TIMEOUT', 'Parts', 'ContentStore']
 # %% ../nbs/19_content.ipynb #8b7eda95
 import contextlib
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .caching import Cache
 from cjm_media_storage.errors import (
     AmbiguousHash,
     LocksUnreliable,
@@ -26,7 +26,7 @@ from cjm_media_storage.errors import (
 from .files import DISK, Disk, FileLock
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content, Staging
-from .keeping import Pins, needed_by
+from .keeping import Keeps, Pins, needed_by
 from cjm_media_storage.layout import (
     ALGO,
     digest_of,
@@ -39,7 +39,7 @@ from .memo import Memo
 from .objects import Objects
 from .putting import PutResult, Putting, check_terms
 from .records import path_key, to_path, to_text
-from .trash import RETENTION, Keeps, Trash, Trashed, check_retention
+from .trash import RETENTION, Trash, Trashed, check_retention
 
 # %% ../nbs/19_content.ipynb #ce998704
 LOCK_TIMEOUT = 60.0  # Seconds to wait for those who are putting, each for some milliseconds
@@ -103,6 +103,7 @@ class ContentStore:
         memo: bool = True,  # Remember the hashes of files that are put, so that unchanged ones are not read again?
         exclusive: bool = False,  # Does nobody else use the store while it is open? For disks on which locks fail
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
+        quota: int | None = None,  # Bytes, for a cache: beyond, what is not needed and not used for longest goes
         disk: Disk = DISK,
     ) -> None:
         "Open the store at `root`, or make one"
@@ -113,6 +114,7 @@ class ContentStore:
             "memo": memo,
             "exclusive": exclusive,
             "timeout": timeout,
+            "quota": quota,
             "disk": disk,
         }
         self.id = open_root(self.root, disk, folder_mode)
@@ -129,6 +131,7 @@ class ContentStore:
             self.parts.check_root,
             disk,
         )
+        self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
         self._closed = False
         self.trash.recover()
 
@@ -182,24 +185,33 @@ class ContentStore:
     ) -> PutResult:
         "Store `content` durably, unless it is there, and say where it came from and who needs it"
         self._check_open(durability, ("full", "none"))
-        return self._putting.put(
-            content,
-            check_terms(
-                namespace,
-                extension,
-                source,
-                provider,
-                owner,
-                role,
-                expected_hash,
-                expected_size,
-                max_size,
-                allow_empty,
-                follow_symlinks,
-                move,
-                durability,
-            ),
+        terms = check_terms(
+            namespace,
+            extension,
+            source,
+            provider,
+            owner,
+            role,
+            expected_hash,
+            expected_size,
+            max_size,
+            allow_empty,
+            follow_symlinks,
+            move,
+            durability,
         )
+        result = self._putting.put(content, terms)
+        self._added(result)
+        return result
+
+    def _added(
+        self,
+        result: PutResult,
+    ) -> None:
+        "Let a cache know that an object was put"
+        if self._cache is not None:
+            self._cache.used(digest_of(result.hash))
+            self._cache.added(digest_of(result.hash), result.size * result.created)
 
     def _check_open(
         self,
@@ -249,7 +261,16 @@ class ContentStore:
         namespace: str | None = None,  # Any, if None
     ) -> Path:
         "Where the bytes are. They are read-only: whoever wants to change them copies them first"
+        self._use(hash)
         return self._objects.path(self._putting.trusted(self._entries(hash, namespace))[0])
+
+    def _use(
+        self,
+        hash: str,
+    ) -> None:
+        "Let a cache know that an object is used"
+        if self._cache is not None:
+            self._cache.used(digest_of(hash))
 
     def open(
         self,
@@ -257,6 +278,7 @@ class ContentStore:
         verify: bool = False,  # Hash the bytes first, and raise `CorruptObject` if they are not right?
     ) -> BinaryIO:
         "Open an object for reading; `MissingObject` if its file is gone, PermissionError if it cannot be read"
+        self._use(hash)
         return self._objects.open(self._putting.trusted(self._entries(hash, None)), verify)
 
     def read(
@@ -381,17 +403,19 @@ class ContentStore:
         "Move an object into the trash, with its sources and references; `ObjectInUse` if somebody needs it"
         retention, reason = check_retention(retention_days), reason and to_text(reason, "reason")
 
-        def refuse(con: sqlite3.Connection, entry: Entry) -> None:
-            if why := "pinned" if entry.digest in self.parts.pins.held() else needed_by(con, entry):
+        def refuse(entry: Entry) -> None:
+            if why := "pinned" if entry.digest in self.parts.pins.held() else needed_by(self._index, entry):
                 raise ObjectInUse(hash, why)
 
-        keeps: Keeps = (lambda con, entry: None) if force else refuse
+        keeps: Keeps = (lambda entry: None) if force else refuse
         return self.trash.discard(self._entries(hash, namespace), reason, retention, keeps)
 
     # ---- the end
 
     def close(self) -> None:
         "Close the index and give up the staging folder; use after it raises `StoreClosed`"
+        if self._cache is not None and not self._closed:
+            self._cache.write_down()
         self._closed = True
         self.parts.staging.close()
         self._index.database.close()
