@@ -8,12 +8,13 @@ __all__ = ['LOCK_TIMEOUT', 'Parts', 'ContentStore']
 # %% ../nbs/19_content.ipynb #8b7eda95
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .batches import Batch, BatchProgress
 from .caching import Cache
 from cjm_media_storage.errors import (
     AmbiguousHash,
@@ -24,6 +25,7 @@ from cjm_media_storage.errors import (
     StoreUnavailable,
 )
 from .files import DISK, Disk, FileLock
+from .groups import Outcome, PutItem
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content, Staging
 from .keeping import Keeps, Pins, needed_by
@@ -203,6 +205,48 @@ class ContentStore:
         result = self._putting.put(content, terms)
         self._added(result)
         return result
+
+    def put_many(
+        self,
+        contents: Iterable[Content | PutItem],  # As `put` takes them; `PutItem` for those with facts of their own
+        *,
+        namespace: str = "assets",
+        extension: str | None = None,  # As in `put`
+        provider: str = "",
+        owner: str | None = None,
+        role: str = "",
+        max_size: int | None = None,  # Bytes, of each
+        allow_empty: bool = True,
+        follow_symlinks: bool = True,
+        move: bool = False,
+        durability: str = "batch",  # 'full', each on its own; 'batch', as durable when reported; 'none', as in `put`
+        ordered: bool = True,  # Report in the order of `contents`, or what is done first?
+        threads: int | None = None,  # That read and hash; some, if None
+        progress: Callable[[BatchProgress], None] | None = None,  # Called now and then, with all that was done so far
+    ) -> Generator[Outcome, None, None]:  # Nothing is stored unless it is iterated over; whoever stops early closes it
+        "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
+        self._check_open(durability, ("full", "batch", "none"))
+        options: dict[str, Any] = {
+            "namespace": namespace,
+            "extension": extension,
+            "provider": provider,
+            "owner": owner,
+            "role": role,
+            "max_size": max_size,
+            "allow_empty": allow_empty,
+            "follow_symlinks": follow_symlinks,
+            "move": move,
+        }
+        batch = Batch(
+            self._putting,
+            options,
+            durability=durability,
+            ordered=ordered,
+            threads=threads,
+            progress=progress,
+            stored=self._added if self._cache is not None else None,
+        )
+        return batch.put(contents)
 
     def _added(
         self,

@@ -16,7 +16,7 @@ import stat as stats
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
@@ -85,6 +85,10 @@ class Incoming:
     link_mode: str = "copy"  # How the copy was made: 'copy' or 'reflink'
     stat: os.stat_result | None = None  # Of a source that is a file
 
+    def without_data(self) -> "Incoming":
+        "The same, once its bytes are staged"
+        return Incoming(self.name, self.extension, self.hash, self.size, None, self.staged, self.link_mode, self.stat)
+
 # %% ../nbs/13_ingest.ipynb #4251e8cc
 @functools.cache
 def boot_id() -> str:  # The same until the machine is started again
@@ -142,7 +146,7 @@ class Staging:
 
     def free_name(self) -> Path:
         "A name that nobody else gets"
-        return self.claim() / str(next(self._numbers))
+        return Path(f"{self.claim()}/{next(self._numbers)}")
 
     @contextlib.contextmanager
     def name(self) -> Iterator[Path]:
@@ -389,12 +393,11 @@ class _Reading:
     ) -> Incoming:
         "Hash the file, and stage it where that is needed"
         began = time.time_ns()
-        base = Incoming(self.name, extension_of(os.path.basename(self.name)), "", self.stat.st_size, stat=self.stat)
         recalled = memo.recall(self.stat) if memo else None
         if recalled and self.known.holds(recalled):
-            return replace(base, hash=recalled)
+            return self._found(recalled)
         try:
-            found = self._small(base) if not self.in_place and self.stat.st_size <= SMALL else self._large(base)
+            found = self._small() if not self.in_place and self.stat.st_size <= SMALL else self._large()
         except OSError as e:
             raise SourceError(self.name, e.strerror or str(e), 0) from e
         if memo:
@@ -408,33 +411,37 @@ class _Reading:
         check_unchanged(self.path, self.fd, self.stat, hasher.size)
         return hasher.hash
 
-    def _small(
+    def _found(
         self,
-        base: Incoming,
+        hash: str,
+        data: bytes | None = None,
+        staged: Path | None = None,
+        link_mode: str = "copy",
     ) -> Incoming:
+        extension = extension_of(os.path.basename(self.name))
+        return Incoming(self.name, extension, hash, self.stat.st_size, data, staged, link_mode, self.stat)
+
+    def _small(self) -> Incoming:
         "Read once, and kept in memory"
         hasher, parts = Hasher(), []
         while hasher.size <= self.stat.st_size and (part := os.read(self.fd, self.stat.st_size + 1 - hasher.size)):
             hasher.update(part)
             parts.append(part)
-        return replace(base, hash=self._unchanged(hasher), data=b"".join(parts))
+        return self._found(self._unchanged(hasher), parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _large(
-        self,
-        base: Incoming,
-    ) -> Incoming:
+    def _large(self) -> Incoming:
         "Hashed first if its bytes may be known or stay where they are, else copied and hashed at once"
         if self.in_place or self.known.knows_size(self.stat.st_size):
             with open(self.fd, "rb", buffering=0, closefd=False) as file:
                 hash = self._unchanged(Hasher().read(file))
             if self.known.holds(hash):
-                return replace(base, hash=hash)
+                return self._found(hash)
             if self.in_place:
-                return replace(base, hash=hash, staged=Path(self.path), link_mode="hardlink")
+                return self._found(hash, staged=Path(self.path), link_mode="hardlink")
             os.lseek(self.fd, 0, os.SEEK_SET)
         with self.staging.new() as (staged, target):
             hasher, link_mode = copy_and_hash(self.staging.disk, self.fd, staged, target, self.stat.st_size + 1)
-            return replace(base, hash=self._unchanged(hasher), staged=staged, link_mode=link_mode)
+            return self._found(self._unchanged(hasher), staged=staged, link_mode=link_mode)
 
 # %% ../nbs/13_ingest.ipynb #6be0d072
 def _parts(

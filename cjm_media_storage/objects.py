@@ -42,6 +42,7 @@ class Objects:
         folder_mode: int,  # Permission bits of folders, whatever the umask
     ) -> None:
         self.root, self._staging, self._disk = root, staging, disk
+        self._prefix = f"{os.fspath(root)}/"
         self._object_mode, self.folder_mode = object_mode, folder_mode
 
     def path(
@@ -49,7 +50,7 @@ class Objects:
         entry: Entry,
     ) -> Path:
         "Where an object is kept"
-        return self.root / entry.path
+        return Path(self._prefix + entry.path)
 
     def describe(
         self,
@@ -82,12 +83,14 @@ class Objects:
     def make_way(
         self,
         final: Path,
+        seen: set[str] | None = None,  # As in `inside`
     ) -> list[Path]:  # Folders that got a new name in them
         "Make the folders above `final`; their names are not durable yet"
-        inside(self.root, final.parent)  # before a folder is made in the wrong place
-        made = self._disk.make_folder(final.parent, self.folder_mode, sync=False)
-        if made:
-            inside(self.root, final.parent)
+        folder = final.parent
+        if inside(self.root, folder, seen=seen):  # before a folder is made in the wrong place
+            return []
+        made = self._disk.make_folder(folder, self.folder_mode, sync=False)
+        inside(self.root, folder, seen=seen)
         return made
 
     def folders(
@@ -254,21 +257,23 @@ class Objects:
         self,
         entry: Entry,
         read: bool = False,  # Do its bytes decide in any case?
+        seen: set[str] | None = None,  # As in `inside`
     ) -> Entry | None:  # The same with the size and time of today; None if the bytes are gone or wrong
         "Is the object's file as it was when it was stored? If in doubt, its bytes decide"
-        path = self.path(entry)
-        inside(self.root, path.parent)
+        name = self._prefix + entry.path
         try:
-            stat = os.stat(path, follow_symlinks=False)
+            inside(self.root, os.path.dirname(name), seen=seen)
+            stat = os.lstat(name)
         except FileNotFoundError:
             return None
         if stats.S_ISLNK(stat.st_mode):
-            raise UnsafePath(os.fspath(path))
+            raise UnsafePath(name)
         if not stats.S_ISREG(stat.st_mode):
             return None
-        as_stored = (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.mtime_ns)
+        as_stored = stat.st_size == entry.size and stat.st_mtime_ns == entry.mtime_ns
         if as_stored and not read and not is_doubtful(entry):
             return entry
+        path = Path(name)
         if not self._is_right(path):
             return None
         now = replace(entry, size=stat.st_size, mtime_ns=stat.st_mtime_ns)

@@ -31,6 +31,7 @@ from cjm_media_storage.ingest import (
     same_bytes,
 )
 from cjm_media_storage.layout import (
+    ALGO,
     check_namespace,
     digest_of,
     extension_of,
@@ -254,11 +255,12 @@ class Putting:
         incoming: Incoming,
         terms: Terms,
         entries: list[Entry],  # All of its digest, also those in the trash
+        seen: set[str] | None = None,  # As in `inside`
     ) -> Spot:
         "Find out where bytes belong, and what is there. The caller holds the lock"
         read, namespace = terms.move, terms.facts.namespace  # a moved file is removed: then the object's file is read
         here = next((entry for entry in entries if entry.namespace == namespace), None)
-        if here is not None and here.state == "live" and (now := self.objects.check(here, read)):
+        if here is not None and here.state == "live" and (now := self.objects.check(here, read, seen)):
             if now.boot and terms.durable:
                 now = self.objects.make_durable(now)
             return Spot(now, known=True, corrected=now != here, durable=terms.durable)
@@ -295,8 +297,10 @@ class Putting:
         spot: Spot,
     ) -> Entry:
         "The row of an object whose bytes are in place"
-        stat = os.stat(self.objects.path(spot.entry))
-        return replace(spot.entry, size=stat.st_size, mtime_ns=stat.st_mtime_ns, created_at=time.time())
+        entry = spot.entry
+        stat = os.stat(self.objects.path(entry))
+        facts = (entry.digest, entry.namespace, entry.extension, stat.st_size, stat.st_mtime_ns)
+        return Entry(0, *facts, created_at=time.time(), boot=entry.boot)
 
     def source_of(
         self,
@@ -314,7 +318,9 @@ class Putting:
         link_mode: str,
     ) -> PutResult:
         "What is told of an object that was put"
-        return PutResult(**vars(self.objects.describe(entry)), created=created, link_mode=link_mode)
+        path = self.objects.path(entry)
+        facts = (f"{ALGO}:{entry.digest}", entry.size, entry.namespace, entry.extension, path, entry.created_at)
+        return PutResult(*facts, created, link_mode)
 
     # ---- what is there
 
