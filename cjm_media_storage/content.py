@@ -21,6 +21,7 @@ from cjm_media_storage.errors import (
     LocksUnreliable,
     ObjectInUse,
     ObjectNotFound,
+    ReadOnlyStore,
     StoreClosed,
     StoreUnavailable,
 )
@@ -154,7 +155,8 @@ class ContentStore:
         index = Index(own / "index.db", own / "backup", disk, timeout)
         memory = Memo(own / "memo.db") if memo else None
         for path in own.glob("*.db*"):
-            with contextlib.suppress(FileNotFoundError):  # a log that another process has just folded in
+            # a log that another process has just folded in; a read-only disk
+            with contextlib.suppress(FileNotFoundError, ReadOnlyStore):
                 disk.chmod(path, folder_mode & 0o666)
         staging = Staging(own / "staging", disk, self.locks_work, folder_mode)
         objects = Objects(self.root, staging, disk, object_mode, folder_mode)
@@ -462,6 +464,7 @@ class ContentStore:
             self._cache.write_down()
         self._closed = True
         self.parts.staging.close()
+        self.parts.lock.close()
         self._index.database.close()
         if self.parts.memo is not None:
             self.parts.memo.close()

@@ -19,6 +19,7 @@ from cjm_media_storage.storage import (
     InvalidNamespace,
     InvalidRecord,
     ObjectNotFound,
+    ReadOnlyStore,
     StoreBusy,
     StoreClosed,
     StoreUnavailable,
@@ -365,7 +366,7 @@ def test_fault_46_another_writer_holds_the_index_for_too_long(tmp_path):
 
 
 def test_fault_50_listing_in_constant_memory(store):
-    many = 20_000
+    many = 30_000
     rows = ((f"{n:064x}", "assets", "", 1, 1, 1.0) for n in range(many))
     with store.parts.index.database.transaction() as con:
         sql = "INSERT INTO objects (digest, namespace, extension, size, mtime_ns, created_at) VALUES (?, ?, ?, ?, ?, ?)"
@@ -374,7 +375,53 @@ def test_fault_50_listing_in_constant_memory(store):
     tracemalloc.start()
     try:
         count = sum(1 for _ in store)
-        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
     assert (count, len(os.listdir("/proc/self/fd"))) == (many, handles)
+
+
+@pytest.mark.parametrize("end", ["closed", "killed", "killed in a put"])
+def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, end):
+    root = place.path / "store"
+    program.start(
+        """
+        import os, sys
+        from cjm_media_storage.storage import ContentStore
+        store = ContentStore(sys.argv[1])
+        store.put(b"a poster", source="https://example.org/poster.jpg", owner="movie:1")
+        store.put(os.path.join(os.path.dirname(os.__file__), "os.py"))  # a file, for the memo
+
+        def endless():
+            yield b"x" * 2_000_000
+            os.kill(os.getpid(), 9)
+
+        if sys.argv[2] == "closed":
+            store.close()
+        elif sys.argv[2] == "killed":
+            os.kill(os.getpid(), 9)
+        else:
+            store.put(endless())
+        """,
+        root,
+        end,
+    ).communicate()
+    with place.read_only():
+        with ContentStore(root) as store:
+            assert (len(store), store.read(HASH, verify=True), store.find(HASH[:20]).hash) == (2, POSTER, HASH)
+            assert next(iter(store)).hash == HASH and HASH in store
+            assert [each.location for each in store.sources(HASH)] == ["https://example.org/poster.jpg"]
+            assert [each.owner for each in store.references(owner="movie:1")] == ["movie:1"]
+            for content in (b"new", b"x" * 3_000_000, [b"x" * 3_000_000], __file__):
+                with pytest.raises(ReadOnlyStore):
+                    store.put(content)
+            with pytest.raises(ReadOnlyStore):
+                store.put(POSTER, owner="movie:2")
+            with pytest.raises(ReadOnlyStore):
+                store.add_reference(HASH, "movie:2")
+            assert len(store) == 2
+        with pytest.raises(ReadOnlyStore):
+            ContentStore(place.path / "other")
+    with ContentStore(root) as store:
+        assert store.put(b"new").created
+        assert staged(store) == []
