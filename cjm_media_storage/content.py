@@ -8,12 +8,13 @@ __all__ = ['LOCK_TIMEOUT', 'Parts', 'ContentStore']
 # %% ../nbs/19_content.ipynb #8b7eda95
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .batches import Batch, BatchProgress
 from .caching import Cache
 from cjm_media_storage.errors import (
     AmbiguousHash,
@@ -25,22 +26,21 @@ from cjm_media_storage.errors import (
     StoreUnavailable,
 )
 from .files import DISK, Disk, FileLock
+from .groups import Outcome, PutItem
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
-from .ingest import Content, Limits, Staging
+from .ingest import Content, Staging
 from .keeping import Keeps, Pins, needed_by
 from cjm_media_storage.layout import (
     ALGO,
-    check_namespace,
     digest_of,
     digest_prefix,
     extension_of,
-    normalize_extension,
     open_root,
     read_id,
 )
 from .memo import Memo
 from .objects import Objects
-from .putting import Facts, PutResult, Putting
+from .putting import PutResult, Putting, check_terms
 from .records import path_key, to_path, to_text
 from .trash import RETENTION, Trash, Trashed, check_retention
 
@@ -185,27 +185,89 @@ class ContentStore:
         allow_empty: bool = True,
         follow_symlinks: bool = True,
         move: bool = False,  # Remove the file once its bytes are stored? Nobody may have it open for writing
+        durability: str = "full",  # 'full', or 'none': it may be lost in a power cut, as a cache may be
     ) -> PutResult:
         "Store `content` durably, unless it is there, and say where it came from and who needs it"
+        self._check_open(durability, ("full", "none"))
+        terms = check_terms(
+            namespace,
+            extension,
+            source,
+            provider,
+            owner,
+            role,
+            expected_hash,
+            expected_size,
+            max_size,
+            allow_empty,
+            follow_symlinks,
+            move,
+            durability,
+        )
+        result = self._putting.put(content, terms)
+        self._added(result)
+        return result
+
+    def put_many(
+        self,
+        contents: Iterable[Content | PutItem],  # As `put` takes them; `PutItem` for those with facts of their own
+        *,
+        namespace: str = "assets",
+        extension: str | None = None,  # As in `put`
+        provider: str = "",
+        owner: str | None = None,
+        role: str = "",
+        max_size: int | None = None,  # Bytes, of each
+        allow_empty: bool = True,
+        follow_symlinks: bool = True,
+        move: bool = False,
+        durability: str = "batch",  # 'full', each on its own; 'batch', as durable when reported; 'none', as in `put`
+        ordered: bool = True,  # Report in the order of `contents`, or what is done first?
+        threads: int | None = None,  # That read and hash; some, if None
+        progress: Callable[[BatchProgress], None] | None = None,  # Called now and then, with all that was done so far
+    ) -> Generator[Outcome, None, None]:  # Nothing is stored unless it is iterated over; whoever stops early closes it
+        "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
+        self._check_open(durability, ("full", "batch", "none"))
+        options: dict[str, Any] = {
+            "namespace": namespace,
+            "extension": extension,
+            "provider": provider,
+            "owner": owner,
+            "role": role,
+            "max_size": max_size,
+            "allow_empty": allow_empty,
+            "follow_symlinks": follow_symlinks,
+            "move": move,
+        }
+        batch = Batch(
+            self._putting,
+            options,
+            durability=durability,
+            ordered=ordered,
+            threads=threads,
+            progress=progress,
+            stored=self._added if self._cache is not None else None,
+        )
+        return batch.put(contents)
+
+    def _added(
+        self,
+        result: PutResult,
+    ) -> None:
+        "Let a cache know that an object was put"
+        if self._cache is not None:
+            self._cache.used(digest_of(result.hash))
+            self._cache.added(digest_of(result.hash), result.size * result.created)
+
+    def _check_open(
+        self,
+        durability: str,
+        known: Sequence[str],
+    ) -> None:
         if self._closed:
             raise StoreClosed(os.fspath(self.root))
-        extension = normalize_extension(extension) or extension_of("" if source is None else os.fsdecode(source))
-        provider, role = provider and to_text(provider, "provider"), role and to_text(role, "role")
-        facts = Facts(
-            check_namespace(namespace),
-            extension,
-            None if source is None else NewSource(to_path(source, "source"), provider),
-            None if owner is None else NewReference(to_text(owner, "owner"), role),
-            provider,
-        )
-        if expected_hash is not None:
-            digest_of(expected_hash)
-        limits = Limits(expected_hash, expected_size, max_size, allow_empty)
-        result = self._putting.put(content, limits, facts, follow_symlinks, move)
-        if self._cache is not None:
-            self._use(result.hash)
-            self._cache.added(digest_of(result.hash), result.size * result.created)
-        return result
+        if durability not in known:
+            raise ValueError(f"durability is one of {', '.join(known)}, not {durability!r}")
 
     # ---- looking up
 
@@ -246,7 +308,7 @@ class ContentStore:
     ) -> Path:
         "Where the bytes are. They are read-only: whoever wants to change them copies them first"
         self._use(hash)
-        return self.get(hash, namespace).path
+        return self._objects.path(self._putting.trusted(self._entries(hash, namespace))[0])
 
     def _use(
         self,
@@ -263,7 +325,7 @@ class ContentStore:
     ) -> BinaryIO:
         "Open an object for reading; `MissingObject` if its file is gone, PermissionError if it cannot be read"
         self._use(hash)
-        return self._objects.open(self._entries(hash, None), verify)
+        return self._objects.open(self._putting.trusted(self._entries(hash, None)), verify)
 
     def read(
         self,

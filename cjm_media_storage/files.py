@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from .errors import NoSpace, ReadOnlyStore, StoreBusy, UnsafePath
 
@@ -27,19 +28,30 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 # %% ../nbs/01_files.ipynb #1b8a0b43
-@contextlib.contextmanager
-def disk_errors(
-    path: str | os.PathLike[str],  # What the error will name
-) -> Iterator[None]:
+class disk_errors:  # noqa: N801  # used like a function; a generator would cost each call on the disk as much again
     "Raise `NoSpace` or `ReadOnlyStore` where the operating system says so; other errors pass"
-    try:
-        yield
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(os.fspath(path)) from e
-        if e.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise ReadOnlyStore(os.fspath(path)) from e
-        raise
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],  # What the error will name
+    ) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, OSError):
+            return
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(os.fspath(self._path)) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise ReadOnlyStore(os.fspath(self._path)) from error
 
 # %% ../nbs/01_files.ipynb #0b116cc3
 FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
@@ -344,22 +356,27 @@ DISK = Disk()
 # %% ../nbs/01_files.ipynb #0df71f26
 def inside(
     root: Path,  # A resolved folder
-    path: Path,  # A path below it, in plain steps; what is not there yet is no link
+    path: str | os.PathLike[str],  # A path below it, in plain steps; what is not there yet is no link
     fd: int | None = None,  # The opened `path`, where there is one
-) -> None:
+    seen: set[str] | None = None,  # Steps that were looked at a moment ago, and are not looked at again
+) -> bool:  # Is all of `path` there?
     "Raise `UnsafePath` if a step from `root` to `path` is a link"
     if fd is not None and sys.platform == "linux":
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{fd}") == os.fspath(path):
-                return
-    step = os.fspath(root)
-    for name in os.fspath(path)[len(step) :].strip(os.sep).split(os.sep):
-        step = os.path.join(step, name)
+                return True
+    step, seen = os.fspath(root), set() if seen is None else seen
+    for name in os.fspath(path)[len(step) :].replace("/", os.sep).strip(os.sep).split(os.sep):
+        step += os.sep + name
+        if step in seen:
+            continue
         try:
             if stat.S_ISLNK(os.lstat(step).st_mode):
                 raise UnsafePath(os.fspath(path))
         except FileNotFoundError:
-            return
+            return False
+        seen.add(step)
+    return True
 
 
 def open_inside(

@@ -121,18 +121,22 @@ class Entry:
         return self.condemned_at is not None or not 0 <= now - self.used_at < USED
 
 
-# A row that is there is corrected, and one in the trash comes back to life.
-_ADD_OBJECT = """INSERT INTO objects (digest, namespace, extension, size, mtime_ns, created_at, used_at, boot)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns, used_at = excluded.used_at,
-    boot = excluded.boot, condemned_at = NULL, state = 'live'"""
+# What is durable stays so.
+_BOOT = "boot = CASE WHEN state = 'live' AND boot = '' THEN '' ELSE ? END"
 
-_TOUCH = "UPDATE objects SET used_at = ?, condemned_at = NULL WHERE id = ? AND state = 'live'"
+_ADD_OBJECT = """INSERT INTO objects (digest, namespace, extension, size, mtime_ns, created_at, used_at, boot)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# A row that is there is corrected, and one in the trash comes back to life.
+_RENEW = f"UPDATE objects SET {_BOOT}, size = ?, mtime_ns = ?, used_at = ?, condemned_at = NULL"
+
 
 # What a location gave last is its newest, also when the clock was set back in between.
 _ADD_SOURCE = """INSERT INTO sources (object_id, location, provider, extension, first_seen, last_seen)
     VALUES (?, ?, ?, ?, ?, max(?, 0.001 + ifnull((SELECT max(last_seen) FROM sources WHERE location = ?), 0)))
     ON CONFLICT DO UPDATE SET last_seen = excluded.last_seen"""
+
+_NEWEST = "SELECT object_id FROM sources WHERE location = ? AND provider = ? ORDER BY last_seen DESC LIMIT 1"
 
 _ADD_REFERENCE = "INSERT OR IGNORE INTO object_references (object_id, owner, role, created_at) VALUES (?, ?, ?, ?)"
 
@@ -231,6 +235,25 @@ class Index:
         names = ("objects", "bytes", "sources", "references", "publications", "trashed")
         return dict(zip(names, self.database.fetch(sql)[0], strict=True))
 
+    def entries_of(
+        self,
+        digests: Sequence[str],  # 64 hex digits each
+    ) -> dict[str, list[Entry]]:  # By digest; a digest that nobody knows is left out
+        "The objects of many digests, also those in the trash: as `entries` gives them"
+        found: dict[str, list[Entry]] = {}
+        sql = f"SELECT {Entry.COLUMNS} FROM objects WHERE digest IN (…) ORDER BY id"
+        for row in self.database.fetch_in(sql, digests):
+            found.setdefault(row[1], []).append(Entry(*row))
+        return found
+
+    def live(
+        self,
+        digests: Sequence[str],  # 64 hex digits each
+    ) -> set[str]:  # Those that are listed, in any namespace
+        "Which of many digests does the index list?"
+        rows = self.database.fetch_in("SELECT digest FROM objects WHERE digest IN (…) AND state = 'live'", digests)
+        return {digest for (digest,) in rows}
+
     # ---- what is put in, in one transaction
 
     def commit(
@@ -238,13 +261,16 @@ class Index:
         entry: Entry,  # Its id is 0 if its bytes were just put in place
         source: NewSource | None = None,  # Where they came from
         reference: NewReference | None = None,  # Who needs them
+        *,
+        corrected: bool = False,  # Is a known entry another one than the index has?
+        durable: bool = True,  # Must it survive a power cut?
     ) -> bool:  # Was the object new, or back from the trash?
         "Add or correct an object, a source and a reference; `ObjectNotFound` if a known one is in the trash by now"
         now = time.time()
         news = self._is_news(entry, source) or self._is_need(entry, reference)
-        if entry.id and not news and not entry.must_be_touched(now):
+        if entry.id and not (news or corrected or entry.must_be_touched(now)):
             return False
-        with self.database.transaction() as con:
+        with self.database.transaction(durable) as con:
             return self.write(con, entry, source, reference, now)
 
     def write(
@@ -256,22 +282,51 @@ class Index:
         now: float,  # Seconds since 1970
     ) -> bool:  # As in `commit`
         "Do what `commit` does, in the caller's transaction"
-        created = False
-        if not entry.id:
-            created = not self.entries(entry.digest, entry.namespace)
-            values = (entry.digest, entry.namespace, entry.extension, entry.size, entry.mtime_ns, entry.created_at)
-            con.execute(_ADD_OBJECT, (*values, now, entry.boot))
-            (entry,) = self.entries(entry.digest, entry.namespace)
-            if created:
-                con.execute("DELETE FROM trash WHERE object_id = ?", (entry.id,))
-        elif not con.execute(_TOUCH, (now, entry.id)).rowcount:
+        id, created = (entry.id, False) if entry.id else self._add(con, entry, now)
+        renewed = (entry.boot, entry.size, entry.mtime_ns, now, id)
+        if not created and not con.execute(f"{_RENEW} WHERE id = ? AND state = 'live'", renewed).rowcount:
             raise ObjectNotFound(f"{ALGO}:{entry.digest}")
-        if source is not None and self._is_news(entry, source):
+        if source is not None and con.execute(_NEWEST, (source.location, source.provider)).fetchone() != (id,):
             place = (source.location, source.provider, source.extension)
-            con.execute(_ADD_SOURCE, (entry.id, *place, now, now, source.location))
+            con.execute(_ADD_SOURCE, (id, *place, now, now, source.location))
         if reference is not None:
-            con.execute(_ADD_REFERENCE, (entry.id, reference.owner, reference.role, now))
+            con.execute(_ADD_REFERENCE, (id, reference.owner, reference.role, now))
         return created
+
+    def _add(
+        self,
+        con: sqlite3.Connection,
+        entry: Entry,
+        now: float,  # Seconds since 1970
+    ) -> tuple[int, bool]:  # The id of its row; and was it new, or back from the trash?
+        "Add an object, unless there is a live row of it already"
+        sql = "SELECT id, state FROM objects WHERE digest = ? AND namespace = ?"
+        found = con.execute(sql, (entry.digest, entry.namespace)).fetchone()
+        if found is None:
+            values = (entry.digest, entry.namespace, entry.extension, entry.size, entry.mtime_ns, entry.created_at)
+            return con.execute(_ADD_OBJECT, (*values, now, entry.boot)).lastrowid or 0, True
+        id, state = found
+        if state != "live":
+            renewed = (entry.boot, entry.size, entry.mtime_ns, now, id)
+            con.execute(f"{_RENEW}, state = 'live' WHERE id = ?", renewed)
+            con.execute("DELETE FROM trash WHERE object_id = ?", (id,))
+        return id, state != "live"
+
+    def unsaid(
+        self,
+        entries: Sequence[Entry],
+        sources: Sequence[NewSource | None],  # Of each
+        now: float,  # Seconds since 1970
+    ) -> list[bool]:  # Of each
+        "Is there anything that `commit` would write of these known objects? References are not looked at"
+        places = [source.location for source in sources if source is not None]
+        sql = "SELECT location, provider, object_id, max(last_seen) FROM sources WHERE location IN (…) GROUP BY 1, 2"
+        newest = {row[:2]: row[2] for row in self.database.fetch_in(sql, places)}
+        return [
+            entry.must_be_touched(now)
+            or (source is not None and newest.get((source.location, source.provider)) != entry.id)
+            for entry, source in zip(entries, sources, strict=True)
+        ]
 
     def _is_news(
         self,
@@ -281,8 +336,7 @@ class Index:
         "Did `source` give something else last?"
         if source is None:
             return False
-        sql = "SELECT object_id FROM sources WHERE location = ? AND provider = ? ORDER BY last_seen DESC LIMIT 1"
-        return self.database.fetch_one(sql, (source.location, source.provider)) != (entry.id,)
+        return self.database.fetch_one(_NEWEST, (source.location, source.provider)) != (entry.id,)
 
     def _is_need(
         self,

@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['Content', 'SMALL', 'STEP', 'NOTHING', 'Limits', 'Incoming', 'boot_id', 'Staging', 'copy_and_hash', 'open_source',
-           'same_bytes', 'check_unchanged', 'Known', 'receive']
+           'same_bytes', 'check_unchanged', 'Known', 'take', 'drop', 'receive']
 
 # %% ../nbs/13_ingest.ipynb #c6dccfad
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import stat as stats
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
@@ -81,11 +82,16 @@ class Incoming:
     hash: str
     size: int  # Bytes
     data: bytes | None = None  # All of it, if it is small
-    staged: Path | None = None  # A copy, if it is large and new
+    staged: Path | None = None  # A copy, if it is large and new; the file itself, if `link_mode` is 'hardlink'
     link_mode: str = "copy"  # How the copy was made: 'copy' or 'reflink'
     stat: os.stat_result | None = None  # Of a source that is a file
 
+    def without_data(self) -> "Incoming":
+        "The same, once its bytes are staged"
+        return Incoming(self.name, self.extension, self.hash, self.size, None, self.staged, self.link_mode, self.stat)
+
 # %% ../nbs/13_ingest.ipynb #4251e8cc
+@functools.cache
 def boot_id() -> str:  # The same until the machine is started again
     "What tells this start of the machine from others"
     try:
@@ -139,17 +145,34 @@ class Staging:
                 self._held.close()
             return self._own
 
+    def free_name(self) -> Path:
+        "A name that nobody else gets"
+        return Path(f"{self.claim()}/{next(self._numbers)}")
+
     @contextlib.contextmanager
     def name(self) -> Iterator[Path]:
         "A free name, gone at the end of the block unless it was renamed"
-        path = self.claim() / str(next(self._numbers))
+        path = self.free_name()
         try:
             yield path
         finally:
             self.disk.unlink(path)
 
     @contextlib.contextmanager
-    def file(self) -> Iterator[tuple[Path, int]]:  # Its path, and a descriptor open for reading and writing
+    def new(self) -> Iterator[tuple[Path, int]]:  # Its path, and a descriptor open for reading and writing
+        "A new file, open in the block; gone if the block fails, else for the caller to remove"
+        path = self.free_name()
+        fd, failed = self.disk.create(path), True
+        try:
+            yield path, fd
+            failed = False
+        finally:
+            os.close(fd)
+            if failed:
+                self.disk.unlink(path)
+
+    @contextlib.contextmanager
+    def file(self) -> Iterator[tuple[Path, int]]:  # As `new`
         "A new file, gone at the end of the block unless it was renamed"
         with self.name() as path:
             fd = self.disk.create(path)
@@ -285,6 +308,44 @@ class Known:
 NOTHING = Known()
 
 
+def take(
+    content: Content,
+    limits: Limits,
+    known: Known,
+    staging: Staging,
+    memo: Memo | None = None,
+    follow_symlinks: bool = True,
+    in_place: bool = False,  # Hash a file where it is, and give its own path as the staged one, to be linked?
+) -> Incoming:  # Its staged copy, if it has one, is for the caller to `drop`
+    "Read and hash `content`; it is held in memory, staged, or neither if the store holds it"
+    if isinstance(content, bytes | bytearray | memoryview):
+        data = bytes(content)
+        limits.check_size("bytes", len(data), end=True)
+        incoming = _of_bytes("bytes", data)
+    elif isinstance(content, str | os.PathLike):
+        with open_source(content, follow_symlinks) as (fd, stat):
+            reading = _Reading(content, fd, stat, known, staging, in_place)
+            limits.check_size(reading.name, stat.st_size, end=True)
+            incoming = reading.receive(memo)
+    else:
+        incoming = _receive_stream(content, limits, staging)
+    try:
+        limits.check_hash(incoming.hash)
+    except BaseException:
+        drop(incoming, staging)
+        raise
+    return incoming
+
+
+def drop(
+    incoming: Incoming,
+    staging: Staging,
+) -> None:
+    "Remove the staged copy, if there is one"
+    if incoming.staged is not None and incoming.link_mode != "hardlink":
+        staging.disk.unlink(incoming.staged)
+
+
 @contextlib.contextmanager
 def receive(
     content: Content,
@@ -293,23 +354,14 @@ def receive(
     staging: Staging,
     memo: Memo | None = None,
     follow_symlinks: bool = True,
-    in_place: bool = False,  # Hash a file where it is, and give its own path as the staged one, to be linked?
+    in_place: bool = False,  # As `take`
 ) -> Iterator[Incoming]:  # Valid inside the block
-    "Read and hash `content`; it is held in memory, staged, or neither if the store holds it"
-    with contextlib.ExitStack() as stack:
-        if isinstance(content, bytes | bytearray | memoryview):
-            data = bytes(content)
-            limits.check_size("bytes", len(data), end=True)
-            incoming = _of_bytes("bytes", data)
-        elif isinstance(content, str | os.PathLike):
-            fd, stat = stack.enter_context(open_source(content, follow_symlinks))
-            reading = _Reading(content, fd, stat, known, None if in_place else stack.enter_context, staging)
-            limits.check_size(reading.name, stat.st_size, end=True)
-            incoming = reading.receive(memo)
-        else:
-            incoming = _receive_stream(content, limits, staging, stack)
-        limits.check_hash(incoming.hash)
+    "Take `content`, and drop it at the end of the block"
+    incoming = take(content, limits, known, staging, memo, follow_symlinks, in_place)
+    try:
         yield incoming
+    finally:
+        drop(incoming, staging)
 
 
 def _of_bytes(
@@ -329,8 +381,8 @@ class _Reading:
     fd: int
     stat: os.stat_result
     known: Known
-    enter: Callable[[contextlib.AbstractContextManager[tuple[Path, int]]], tuple[Path, int]] | None  # None: in place
     staging: Staging
+    in_place: bool
 
     @property
     def name(self) -> str:
@@ -342,12 +394,11 @@ class _Reading:
     ) -> Incoming:
         "Hash the file, and stage it where that is needed"
         began = time.time_ns()
-        base = Incoming(self.name, extension_of(os.path.basename(self.name)), "", self.stat.st_size, stat=self.stat)
         recalled = memo.recall(self.stat) if memo else None
         if recalled and self.known.holds(recalled):
-            return replace(base, hash=recalled)
+            return self._found(recalled)
         try:
-            found = self._small(base) if self.enter and self.stat.st_size <= SMALL else self._large(base)
+            found = self._small() if not self.in_place and self.stat.st_size <= SMALL else self._large()
         except OSError as e:
             raise SourceError(self.name, e.strerror or str(e), 0) from e
         if memo:
@@ -361,33 +412,37 @@ class _Reading:
         check_unchanged(self.path, self.fd, self.stat, hasher.size)
         return hasher.hash
 
-    def _small(
+    def _found(
         self,
-        base: Incoming,
+        hash: str,
+        data: bytes | None = None,
+        staged: Path | None = None,
+        link_mode: str = "copy",
     ) -> Incoming:
+        extension = extension_of(os.path.basename(self.name))
+        return Incoming(self.name, extension, hash, self.stat.st_size, data, staged, link_mode, self.stat)
+
+    def _small(self) -> Incoming:
         "Read once, and kept in memory"
         hasher, parts = Hasher(), []
         while hasher.size <= self.stat.st_size and (part := os.read(self.fd, self.stat.st_size + 1 - hasher.size)):
             hasher.update(part)
             parts.append(part)
-        return replace(base, hash=self._unchanged(hasher), data=b"".join(parts))
+        return self._found(self._unchanged(hasher), parts[0] if len(parts) == 1 else b"".join(parts))
 
-    def _large(
-        self,
-        base: Incoming,
-    ) -> Incoming:
+    def _large(self) -> Incoming:
         "Hashed first if its bytes may be known or stay where they are, else copied and hashed at once"
-        if self.enter is None or self.known.knows_size(self.stat.st_size):
+        if self.in_place or self.known.knows_size(self.stat.st_size):
             with open(self.fd, "rb", buffering=0, closefd=False) as file:
                 hash = self._unchanged(Hasher().read(file))
             if self.known.holds(hash):
-                return replace(base, hash=hash)
-            if self.enter is None:
-                return replace(base, hash=hash, staged=Path(self.path), link_mode="hardlink")
+                return self._found(hash)
+            if self.in_place:
+                return self._found(hash, staged=Path(self.path), link_mode="hardlink")
             os.lseek(self.fd, 0, os.SEEK_SET)
-        staged, target = self.enter(self.staging.file())
-        hasher, link_mode = copy_and_hash(self.staging.disk, self.fd, staged, target, self.stat.st_size + 1)
-        return replace(base, hash=self._unchanged(hasher), staged=staged, link_mode=link_mode)
+        with self.staging.new() as (staged, target):
+            hasher, link_mode = copy_and_hash(self.staging.disk, self.fd, staged, target, self.stat.st_size + 1)
+            return self._found(self._unchanged(hasher), staged=staged, link_mode=link_mode)
 
 # %% ../nbs/13_ingest.ipynb #6be0d072
 def _parts(
@@ -411,20 +466,20 @@ def _receive_stream(
     content: BinaryIO | Iterable[bytes],
     limits: Limits,
     staging: Staging,
-    stack: contextlib.ExitStack,  # Holds the staged file
 ) -> Incoming:
     name = str(getattr(content, "name", "stream"))
     hasher, held, target = Hasher(), bytearray(), None
     staged: Path | None = None
-    for part in _parts(content, name):
-        limits.check_size(name, hasher.size + len(part), end=False)
-        hasher.update(part)
-        if target is None and len(held) + len(part) <= SMALL:
-            held += part
-            continue
-        if target is None:
-            staged, target = stack.enter_context(staging.file())
-            staging.disk.write(target, bytes(held))
-        staging.disk.write(target, part)
-    limits.check_size(name, hasher.size, end=True)
+    with contextlib.ExitStack() as stack:
+        for part in _parts(content, name):
+            limits.check_size(name, hasher.size + len(part), end=False)
+            hasher.update(part)
+            if target is None and len(held) + len(part) <= SMALL:
+                held += part
+                continue
+            if target is None:
+                staged, target = stack.enter_context(staging.new())
+                staging.disk.write(target, bytes(held))
+            staging.disk.write(target, part)
+        limits.check_size(name, hasher.size, end=True)
     return Incoming(name, "", hasher.hash, hasher.size, None if staged else bytes(held), staged)

@@ -10,7 +10,8 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .database import Database
 from .errors import StorageError
@@ -51,6 +52,9 @@ def _plan(
     return [] if con.execute("SELECT 1 FROM sqlite_master WHERE name = 'memo'").fetchone() else [_TABLE]
 
 
+_REMEMBER = (
+    "INSERT OR REPLACE INTO memo (device, inode, size, mtime_ns, ctime_ns, algo, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 FAILURES = StorageError, OSError, sqlite3.Error  # Of its database, none of which stops the hashing
 
 
@@ -84,6 +88,25 @@ class Memo:
                     return str(row[3])
         return None
 
+    def recall_many(
+        self,
+        files: Sequence[os.stat_result],  # As they are now
+        algo: str = "sha256",
+    ) -> list[str | None]:  # As `recall`, in the order of `files`
+        "The hashes of many files, in one query for some hundreds of them"
+        known: dict[tuple[int, str], tuple[Any, ...]] = {}
+        if self._database is not None:
+            sql = (
+                "SELECT device, inode, size, mtime_ns, ctime_ns, hash FROM memo"
+                " WHERE device = ? AND algo = ? AND inode IN (…)"
+            )
+            with contextlib.suppress(*FAILURES):
+                for device in {stat.st_dev for stat in files}:
+                    inodes = [str(stat.st_ino) for stat in files if stat.st_dev == device]
+                    known |= {row[:2]: row[2:] for row in self._database.fetch_in(sql, inodes, (device, algo))}
+        rows = ((stat, known.get((stat.st_dev, str(stat.st_ino)))) for stat in files)
+        return [row[3] if row and row[:3] == identity(stat)[2:] else None for stat, row in rows]
+
     def remember(
         self,
         stat: os.stat_result,  # Of the file, the same before and after its bytes were read
@@ -91,17 +114,25 @@ class Memo:
         began: int,  # Nanoseconds since 1970, before the bytes were read
     ) -> bool:  # Was it remembered?
         "Remember `hash`, unless the file is racy"
-        if self._database is None or racy(stat, began):
-            return False
-        device, inode, *rest = identity(stat)
-        with contextlib.suppress(*FAILURES):
-            self._database.execute(
-                "INSERT OR REPLACE INTO memo (device, inode, size, mtime_ns, ctime_ns, algo, hash)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (device, str(inode), *rest, hash.partition(":")[0], hash),
-            )
-            return True
-        return False
+        return self.remember_many([(stat, hash, began)]) == 1
+
+    def remember_many(
+        self,
+        files: Iterable[tuple[os.stat_result, str, int]],  # What `remember` takes
+    ) -> int:  # How many were remembered
+        "Remember the hashes of many files, in one transaction"
+        rows = [
+            (device, str(inode), *rest, hash.partition(":")[0], hash)
+            for stat, hash, began in files
+            if not racy(stat, began)
+            for device, inode, *rest in [identity(stat)]
+        ]
+        if self._database is None or not rows:
+            return 0
+        with contextlib.suppress(*FAILURES), self._database.transaction() as con:
+            con.executemany(_REMEMBER, rows)
+            return len(rows)
+        return 0
 
     def hash_file(
         self,

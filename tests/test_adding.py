@@ -9,6 +9,7 @@ import pytest
 from on_disk import unprivileged
 
 from cjm_media_storage.adding import AddSummary, Found, add_files, find_files
+from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import ContentStore, InvalidNamespace, NoSpace
 
 
@@ -62,7 +63,14 @@ def test_copies_that_are_added_at_the_same_moment_are_one(here):
     assert (summary.new_bytes, summary.saved_bytes) == (8, 63 * 8)
 
 
-def test_files_are_looked_for_as_they_are_needed(here):
+@pytest.fixture
+def small_groups(monkeypatch):
+    "Groups of ten, in tasks of two"
+    monkeypatch.setattr("cjm_media_storage.groups.GROUP_ITEMS", 10)
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 2)
+
+
+def test_files_are_looked_for_as_they_are_needed(here, small_groups):
     (here / "a.bin").write_bytes(b"a film")
     looked = []
 
@@ -76,30 +84,47 @@ def test_files_are_looked_for_as_they_are_needed(here):
         for _ in range(50):
             next(results)
         results.close()
-    assert len(looked) <= 50 + 2 * 2 + 1
+    assert len(looked) <= 50 + 3 * 10
 
 
-class FullStore(ContentStore):
-    "A store whose disk is full after three objects"
+def test_what_is_skipped_and_what_fails_is_reported_in_its_place(films):
+    with ContentStore(films.parent / "store") as store:
+        found = list(find_files([films]))
+        added = list(add_files(store, found))
+        assert [each.found for each in added] == found
+        for each in added:
+            assert (each.result is None) == bool(each.found.skipped or each.found.error)
+            assert each.error is each.found.error
+        assert [each.found for each in add_files(store, [Found("loop", skipped=True)])] == [Found("loop", skipped=True)]
 
-    def put(self, content, **facts):
-        if len(self) >= 3:
-            raise NoSpace(os.fspath(self.root))
-        return super().put(content, **facts)
+
+class Full(Disk):
+    "A disk that is full after some objects"
+
+    def create(self, path):
+        if path.parent.parent.name == "staging" and path.name.isdigit():
+            created.append(path)
+            if len(created) > 23:
+                raise NoSpace(os.fspath(path))
+        return super().create(path)
 
 
-def test_a_full_disk_ends_it_and_what_was_stored_is_counted(here):
+created = []
+
+
+def test_a_full_disk_ends_it_and_what_was_stored_is_counted(here, small_groups):
+    created.clear()
     (here / "films").mkdir()
     for n in range(200):
         (here / "films" / f"{n}.bin").write_bytes(b"%d" % n)
     summary, looked = AddSummary(), []
     files = (looked.append(found) or found for found in find_files(["films"]))
-    with FullStore(here / "store") as store:
+    with ContentStore(here / "store", disk=Full()) as store:
         with pytest.raises(NoSpace):
-            for added in add_files(store, files, threads=1):
+            for added in add_files(store, files):
                 summary = summary.plus(added)
-        assert (summary.new, summary.failed, len(store)) == (3, 0, 3)
-    assert len(looked) < 10
+        assert (summary.new, summary.failed, len(store)) == (23, 0, 23)
+    assert len(looked) < 60
 
 
 def test_a_wrong_namespace_is_not_a_failure_of_each_file(here):
@@ -108,11 +133,20 @@ def test_a_wrong_namespace_is_not_a_failure_of_each_file(here):
         list(add_files(store, find_files(["a.bin"]), namespace="../up"))
 
 
-def test_stop(here):
+def test_stop(here, small_groups):
     for n in range(100):
         (here / f"{n}.bin").write_bytes(b"%d" % n)
     done = []
     with ContentStore(here / "store") as store:
-        for added in add_files(store, find_files(here.glob("*.bin")), threads=2, stop=lambda: len(done) >= 10):
+        for added in add_files(store, find_files(here.glob("*.bin")), stop=lambda: len(done) >= 10):
             done.append(added)
-        assert 10 <= len(done) == len(store) < 20
+        assert 10 <= len(done) == len(store) <= 40
+
+
+def test_what_is_read_from_the_files_may_fail(here):
+    def broken():
+        yield Found("loop", skipped=True)
+        raise PermissionError("folder")
+
+    with ContentStore(here / "store") as store, pytest.raises(PermissionError):
+        list(add_files(store, broken()))

@@ -174,11 +174,14 @@ def test_store_by_option_environment_and_folder(here, monkeypatch):
 # ---- Ctrl-C
 
 
+MANY = 6000  # More than are under way at a time
+
+
 @pytest.fixture
 def many(here):
     (here / "many").mkdir()
-    for n in range(200):
-        (here / "many" / f"{n:03}.bin").write_bytes(b"%d" % n)
+    for n in range(MANY):
+        (here / "many" / f"{n:04}.bin").write_bytes(b"%d" % n)
     return here / "many"
 
 
@@ -204,12 +207,12 @@ def test_stopped_and_run_again(many, terminal):
     assert b"Stopping when" in said
     assert b"run the same command again" in said
     stored = counts(out)["new"]
-    assert 0 < stored < 200
+    assert 0 < stored < MANY
     assert len(digests("media-store")) == stored
 
     code, out, _ = media_storage("add", "many")
-    assert (code, counts(out)) == (0, {"seen": 200, "new": 200 - stored, "already known": stored, "failed": 0})
-    assert len(digests("media-store")) == 200
+    assert (code, counts(out)) == (0, {"seen": MANY, "new": MANY - stored, "already known": stored, "failed": 0})
+    assert len(digests("media-store")) == MANY
 
 
 def read(fd):

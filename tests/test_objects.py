@@ -45,7 +45,7 @@ def test_the_order_of_a_durable_put(tmp_path):
     with ContentStore(tmp_path / "store", disk=Recorder()) as store:
         calls.clear()
         commit = store._index.commit
-        store._index.commit = lambda *args: calls.append(("commit", ())) or commit(*args)
+        store._index.commit = lambda *args, **options: calls.append(("commit", ())) or commit(*args, **options)
         final = store.put(b"a poster").path
 
     order = [name for name, _ in calls if name in ("write", "sync_file", "link", "commit")]

@@ -101,7 +101,7 @@ def test_a_move_that_fails_leaves_the_file_as_it_was(store, tmp_path):
         store.put(source, move=True, owner="")
     with pytest.raises(HashMismatch):
         store.put(source, move=True, expected_hash=hash_bytes(b"other"))
-    store._objects._link = None  # fails after the file was made read-only
+    store._objects.link = None  # fails after the file was made read-only
     with pytest.raises(TypeError):
         store.put(source, move=True)
     assert (source.read_bytes(), source.stat().st_mode & 0o777) == (POSTER, 0o640)
@@ -233,7 +233,7 @@ def test_a_file_is_removed_only_once_its_bytes_were_read_in_the_store(store, tmp
 def test_fault_10_an_object_is_not_moved_away_by_another_way_to_the_store(store, monkeypatch, namespaces):
     "As a bind mount is one, which no resolving of links tells"
     paths = [store.put(POSTER, namespace=namespace).path for namespace in namespaces]
-    monkeypatch.setattr(store._putting, "_is_inside", lambda path: False)
+    monkeypatch.setattr(store._putting, "is_inside", lambda path: False)
     for path in paths:
         with pytest.raises(SourceError, match="the object itself"):
             store.put(path, move=True)

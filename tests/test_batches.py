@@ -1,0 +1,288 @@
+"Many contents: pulled as needed, reported in order, raced, killed and stopped early."
+
+import os
+import threading
+import tracemalloc
+
+import pytest
+from on_disk import staged, tree
+
+from cjm_media_storage.storage import BatchProgress, ContentStore, CorruptDatabase, StoreClosed, hash_bytes
+
+DURABILITIES = ["full", "batch", "none"]
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    "Groups of ten, in tasks of two"
+    monkeypatch.setattr("cjm_media_storage.groups.GROUP_ITEMS", 10)
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 2)
+
+
+def posters(count):
+    return [b"poster %d" % n for n in range(count)]
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("count", [0, 1, 2, 9, 10, 11, 55])
+def test_results_come_in_the_order_of_the_contents(store, small_groups, durability, count):
+    for created in (True, False):
+        outcomes = list(store.put_many(iter(posters(count)), durability=durability))
+        assert [outcome.content for outcome in outcomes] == posters(count)
+        assert [outcome.result.hash for outcome in outcomes] == [hash_bytes(content) for content in posters(count)]
+        assert {outcome.result.created for outcome in outcomes} <= {created}
+    assert (len(store), len(tree(store)), staged(store)) == (count, count, [])
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_results_as_they_are_finished(store, small_groups, durability):
+    contents = [*posters(50), "gone.jpg"]
+    outcomes = list(store.put_many(contents, durability=durability, ordered=False))
+    assert sorted(str(outcome.content) for outcome in outcomes) == sorted(map(str, contents))
+    assert sum(outcome.error is not None for outcome in outcomes) == 1
+
+
+def test_a_failure_is_reported_at_once_where_the_order_does_not_matter(store, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 1)
+    reported = threading.Event()
+
+    def contents():
+        yield "gone.jpg"
+        for n in range(100):
+            yield b"poster %d" % n
+            if n > 20 and reported.is_set():
+                return
+        raise AssertionError("it was not reported before the group was full")
+
+    for outcome in store.put_many(contents(), ordered=False):
+        if outcome.error:
+            reported.set()
+    assert len(store) > 20
+
+
+# ---- bounds
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_contents_are_pulled_as_they_are_needed(store, small_groups, durability):
+    pulled = []
+
+    def endless():
+        while True:
+            pulled.append(1)
+            yield b"poster %d" % len(pulled)
+
+    outcomes = store.put_many(endless(), durability=durability, threads=2)
+    assert pulled == []
+    for count in range(1, 100):
+        next(outcomes)
+        assert len(pulled) <= count + 3 * 10
+    outcomes.close()
+    assert staged(store) == []
+
+
+def test_memory_is_bounded_however_large_the_contents_are(store):
+    def films(count):
+        for n in range(count):
+            yield iter([b"%d" % n, *[bytes(500_000)] * 3])  # a stream of 1.5 MB
+            yield bytes([n]) * 700_000
+
+    list(store.put_many(films(2)))
+    tracemalloc.start()
+    try:
+        for outcome in store.put_many(films(100)):
+            assert outcome.result
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 << 20  # of 220 MB
+
+
+def test_a_group_is_stored_while_the_next_is_slow_to_come(store, small_groups):
+    reported = []
+
+    def contents():
+        for n in range(40):
+            if n >= 20:
+                done.wait(0.05)
+                slow.append(len(reported))
+            yield b"poster %d" % n
+
+    slow, done = [], threading.Event()
+    for outcome in store.put_many(contents()):
+        reported.append(outcome)
+    assert slow[-1] >= 20
+
+
+# ---- progress
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_progress(store, small_groups, tmp_path, ordered):
+    store.put(b"poster 3")
+    told = []
+    for _ in store.put_many([*posters(25), tmp_path / "gone.jpg"], progress=told.append, ordered=ordered):
+        pass
+    size = sum(len(content) for content in posters(25))
+    assert told[-1] == BatchProgress(items=26, bytes=size, new=24, known=1, failed=1)
+    assert [each.items for each in told] == sorted(each.items for each in told)
+    assert len(told) > 2
+
+
+# ---- the end
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("after", [0, 1, 15])
+def test_whoever_stops_early_leaves_staging_clean(store, small_groups, durability, after):
+    outcomes = store.put_many(iter(posters(1000)), durability=durability)
+    reported = [next(outcomes).result.hash for _ in range(after)]
+    outcomes.close()
+    assert staged(store) == []
+    assert len(store) < 100
+    assert all(hash in store for hash in reported)
+    assert len(list(store.put_many(posters(100)))) == len(store) == 100
+
+
+def test_what_the_contents_raise_is_raised_when_all_before_it_is_reported(store, small_groups):
+    def breaking():
+        yield from posters(33)
+        raise ConnectionResetError("the provider hung up")
+
+    reported = []
+    with pytest.raises(ConnectionResetError):
+        for outcome in store.put_many(breaking()):
+            reported.append(outcome.result.hash)
+    assert (reported, len(store)) == ([hash_bytes(content) for content in posters(33)], 33)
+
+
+def test_what_concerns_the_store_is_raised_when_all_that_was_stored_is_reported(store, small_groups, monkeypatch):
+    groups = []
+    write = store._index.entries_of
+
+    def breaking(digests):
+        groups.append(digests)
+        if len(groups) == 3:
+            raise CorruptDatabase("index.db", "it was overwritten")
+        return write(digests)
+
+    monkeypatch.setattr(store._index, "entries_of", breaking)
+    reported = []
+    with pytest.raises(CorruptDatabase):
+        for outcome in store.put_many(iter(posters(100))):
+            reported.append(outcome.result)
+    assert (len(reported), len(store), staged(store)) == (20, 20, [])
+
+
+def test_a_store_that_is_closed_meanwhile(tmp_path, small_groups):
+    store = ContentStore(tmp_path / "store")
+    outcomes = store.put_many(iter(posters(100)))
+    first = next(outcomes)
+    store.close()
+    with pytest.raises((StoreClosed, OSError)):
+        list(outcomes)
+    with pytest.raises(StoreClosed):
+        store.put_many([])
+    with ContentStore(tmp_path / "store") as again:
+        assert again.read(first.result.hash) == b"poster 0"
+        assert staged(again) == []
+
+
+# ---- many processes, and kills
+
+WORK = """
+import os, sys
+from cjm_media_storage.storage import ContentStore
+
+with ContentStore(sys.argv[1]) as store:
+    for outcome in store.put_many((f"{sys.argv[2]}/{n}.bin" for n in range(3000)), durability=sys.argv[3]):
+        print(outcome.result.hash, outcome.result.created, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    for n in range(3000):
+        (folder / f"{n}.bin").write_bytes(b"%d" % n)
+    return folder
+
+
+@pytest.mark.parametrize("durability", ["batch", "none"])
+def test_fault_21_a_batch_that_is_killed_and_run_again(tmp_path, program, sources, durability):
+    ContentStore(tmp_path / "store").close()
+    for wanted in (1, 500, 1001):
+        child = program.start(WORK, tmp_path / "store", sources, durability)
+        reported = [child.stdout.readline().split()[0] for _ in range(wanted)]
+        child.kill()
+        child.communicate()
+        with ContentStore(tmp_path / "store") as store:
+            assert all(store.read(hash, verify=True) for hash in reported)
+            assert staged(store) == []
+            for stored in store:
+                assert store.read(stored.hash, verify=True)
+    said = program(WORK, tmp_path / "store", sources, durability).splitlines()
+    assert len({line.split()[0] for line in said}) == 3000
+    with ContentStore(tmp_path / "store") as store:
+        assert (len(store), len(tree(store)), staged(store)) == (3000, 3000, [])
+        assert store.stats()["sources"] == 3000
+
+
+@pytest.mark.parametrize("durability", ["batch", "none"])
+def test_fault_24_many_processes_put_batches_that_overlap(tmp_path, program, durability):
+    said = program(
+        """
+        import sys
+        from cjm_media_storage.storage import ContentStore
+        from together import in_processes
+
+        def work(n):
+            contents = [b"poster %d" % (n * 50 + k) for k in range(200)]
+            with ContentStore(sys.argv[1]) as store:
+                results = [o.result for o in store.put_many(contents, durability=sys.argv[2])]
+            return sum(result.created for result in results), len({result.hash for result in results})
+
+        results = in_processes(8, work)
+        print(sum(created for created, _ in results), {count for _, count in results})
+        """,
+        tmp_path / "store",
+        durability,
+    )
+    assert said == f"{7 * 50 + 200} {{200}}"
+    with ContentStore(tmp_path / "store") as store:
+        assert (len(store), len(tree(store)), staged(store)) == (550, 550, [])
+        assert all(store.read(stored.hash, verify=True) for stored in store)
+
+
+def test_two_batches_in_one_process(store, small_groups):
+    pairs = zip(store.put_many(posters(60)), store.put_many(posters(60)), strict=True)
+    results = [(first.result, second.result) for first, second in pairs]
+    assert sum(first.created + second.created for first, second in results) == 60
+    assert (len(tree(store)), staged(store)) == (60, [])
+
+
+def test_a_thread_goes_on_with_its_batch_when_the_main_thread_has_ended(tmp_path, program):
+    text = """
+        import sys, threading
+        from concurrent.futures import thread
+        from cjm_media_storage.storage import ContentStore
+
+        def work():
+            with ContentStore(sys.argv[1]) as store:
+                outcomes = store.put_many(b"poster %d" % n for n in range(100))
+                print(next(outcomes).result.created, flush=True)
+                print(sum(outcome.result.created for outcome in outcomes), len(store))
+
+        threading.Thread(target=work).start()
+    """
+    assert program(text, tmp_path / "store") == "True\n99 100"
+
+
+def test_the_mode_of_files_and_the_extension(tmp_path, small_groups):
+    for n in range(30):
+        (tmp_path / f"{n}.JPG").write_bytes(b"%d" % n)
+    with ContentStore(tmp_path / "store", object_mode=0o440, folder_mode=0o2775) as store:
+        results = [o.result for o in store.put_many(os.fspath(path) for path in tmp_path.glob("*.JPG"))]
+        assert {result.extension for result in results} == {"jpg"}
+        assert {result.path.stat().st_mode & 0o7777 for result in results} == {0o440}
+        assert {result.path.parent.stat().st_mode & 0o7777 for result in results} == {0o2775}

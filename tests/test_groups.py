@@ -1,0 +1,504 @@
+"A group of contents: the order of calls that makes it durable, by each way of syncing; what fails alone, or together."
+
+import errno
+import os
+import shutil
+import subprocess
+
+import pytest
+from on_disk import staged, tree, unprivileged
+
+from cjm_media_storage import memo as memo_module
+from cjm_media_storage.files import Disk
+from cjm_media_storage.ingest import SMALL, Staging, boot_id
+from cjm_media_storage.storage import (
+    ContentStore,
+    CorruptObject,
+    HashMismatch,
+    InvalidNamespace,
+    MissingObject,
+    NoSpace,
+    PutItem,
+    SourceError,
+    StoreUnavailable,
+    TooLarge,
+    hash_bytes,
+)
+
+calls = []  # What a `Recorder` was asked, in order: names and arguments
+WAYS = [{}, {"syncfs": False}, {"hardlink": False}, {"folder_sync": False}, {"syncfs": False, "hardlink": False}]
+
+
+class Recorder(Disk):
+    "A disk that writes down what it is asked"
+
+    def __getattribute__(self, name):
+        attribute = super().__getattribute__(name)
+        if name.startswith("_") or not callable(attribute):
+            return attribute
+
+        def recorded(*args, **options):
+            result = attribute(*args, **options)
+            calls.append((name, args))
+            return result
+
+        return recorded
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def recorded(request, tmp_path):
+    "A store that writes down what it does"
+    with ContentStore(tmp_path / "recorded", disk=Recorder(**request.param)) as store:
+        write = store._index.database.transaction
+
+        def transaction(durable=True):
+            calls.append(("commit", (durable,)))
+            return write(durable)
+
+        store._index.database.transaction = transaction
+        store.put(b"the first makes what there is once")
+        calls.clear()
+        yield store
+
+
+def steps(order):
+    "The order of steps, each once for all calls that follow one another, of those that count"
+    names = {"sync_filesystem": "sync", "sync_file": "sync", "sync_folder": "sync", "rename": "link"}
+    short = [names.get(name, name) for name, _ in order]
+    short = [name for name in short if name in ("write", "sync", "link", "commit", "acknowledge")]
+    return [name for n, name in enumerate(short) if n == 0 or short[n - 1] != name]
+
+
+def check_order(store, contents, durability="batch"):
+    calls.clear()
+    results = []
+    for outcome in store.put_many(contents, durability=durability):
+        calls.append(("acknowledge", ()))
+        results.append(outcome.result)
+    return results, steps(calls)
+
+
+def test_the_order_of_a_durable_group(recorded):
+    results, order = check_order(recorded, [b"a poster", b"a portrait", b"a still"])
+    assert [result.created for result in results] == [True] * 3
+    assert order == ["write", "sync", "link", "sync", "commit", "acknowledge"]
+
+
+def test_each_sync_covers_what_was_done_before_it(recorded):
+    results, _ = check_order(recorded, [b"a poster", b"a portrait"])
+    first_link = next(n for n, (name, _) in enumerate(calls) if name in ("link", "rename"))
+    linked = {os.fspath(args[0]) for name, args in calls if name in ("link", "rename")}
+    commit = calls.index(("commit", (True,)))
+    disk = recorded.parts.disk
+    if disk.syncfs:
+        assert [name for name, _ in calls].count("sync_filesystem") == 2
+        return
+    assert linked <= {os.fspath(args[0]) for name, args in calls[:first_link] if name == "sync_file"}
+    if disk.folder_sync:
+        folders = {args[0] for name, args in calls[first_link:commit] if name == "sync_folder"}
+        for result in results:
+            assert {*result.path.parents[:2]} <= folders
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_the_order_test_sees_a_missing_sync(tmp_path, missing):
+    class Careless(Recorder):
+        def sync_filesystem(self, fd):
+            count.append(fd)
+            if len(count) - 1 == missing:
+                raise AssertionError("left out")
+
+    count = []
+    with ContentStore(tmp_path / "store", disk=Careless()) as store, pytest.raises(AssertionError):
+        list(store.put_many([b"a poster"]))
+
+
+def test_what_is_known_is_neither_written_nor_synced(recorded, tmp_path):
+    names = []
+    for n in range(20):
+        names.append(tmp_path / f"{n}.jpg")
+        names[-1].write_bytes(b"poster %d" % n)
+    check_order(recorded, names)
+    for _ in range(2):
+        results, order = check_order(recorded, names)
+        assert ({result.created for result in results}, order) == ({False}, ["acknowledge"])
+
+
+def test_without_durability_nothing_is_synced(recorded):
+    _, order = check_order(recorded, [b"a poster", b"a portrait"], durability="none")
+    assert order == ["write", "link", "commit", "acknowledge"]
+    assert ("commit", (False,)) in calls
+    assert {entry.boot for entry in recorded._index.select("digest <> ''")} == {"", boot_id()}
+
+
+# ---- a disk that fails
+
+fails = {}  # The calls that fail, and how many of them go well before
+
+
+class Failing(Disk):
+    "A disk on which a sync fails, once"
+
+    def sync_filesystem(self, fd):
+        self.fail("sync_filesystem", super().sync_filesystem, fd)
+
+    def sync_file(self, path):
+        self.fail("sync_file", super().sync_file, path)
+
+    def sync_folder(self, path):
+        self.fail("sync_folder", super().sync_folder, path)
+
+    def fail(self, name, sync, what):
+        if name in fails:
+            fails[name] -= 1
+            if fails[name] < 0:
+                del fails[name]
+                raise OSError(errno.EIO, "Input/output error")
+        sync(what)
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    "Groups of five"
+    monkeypatch.setattr("cjm_media_storage.groups.GROUP_ITEMS", 5)
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 5)
+
+
+@pytest.mark.parametrize(
+    ("disk", "call", "before"),
+    [
+        (Failing(), "sync_filesystem", 0),
+        (Failing(), "sync_filesystem", 1),
+        (Failing(syncfs=False), "sync_file", 3),
+        (Failing(syncfs=False), "sync_folder", 3),
+    ],
+    ids=["bytes", "names", "one file", "one folder"],
+)
+def test_a_sync_that_fails_fails_its_group_and_no_other(tmp_path, small_groups, disk, call, before):
+    contents = [b"poster %d" % n for n in range(15)]
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        store.parts.staging.claim()  # its folder is synced, too
+        fails[call] = before
+        outcomes = list(store.put_many(contents))
+        assert fails == {}
+        assert [outcome.result is not None for outcome in outcomes] == [False] * 5 + [True] * 10
+        assert {outcome.error.errno for outcome in outcomes[:5]} == {errno.EIO}
+        assert (len(store), staged(store)) == (10, [])
+        assert sum(outcome.result.created for outcome in store.put_many(contents)) == 5
+        assert all(store.read(hash_bytes(content), verify=True) == content for content in contents)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A file system of 8 MB"
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(syncfs=False)], ids=["whole", "one by one"])
+def test_fault_20_a_disk_that_fills_up_in_the_middle_of_a_batch(small_disk, small_groups, disk):
+    contents = [os.urandom(500_000) for _ in range(30)]
+    with ContentStore(small_disk / "store", disk=disk) as store:
+        outcomes = list(store.put_many(contents))
+        stored = [outcome.content for outcome in outcomes if outcome.result]
+        assert 0 < len(stored) < 30
+        assert {type(outcome.error) for outcome in outcomes if not outcome.result} == {NoSpace}
+        assert staged(store) == []
+        assert all(store.read(hash_bytes(content), verify=True) == content for content in stored)
+    with ContentStore(small_disk / "store") as store:
+        subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+        results = [outcome.result.created for outcome in store.put_many(contents)]
+        assert (len(store), len(tree(store)), sum(results)) == (30, 30, 30 - len(stored))
+
+
+def test_a_store_that_was_moved_away_is_no_failure_of_each_content(tmp_path):
+    with ContentStore(tmp_path / "store") as store:
+        store.put(b"a poster")
+        store.root.rename(tmp_path / "elsewhere")
+        with pytest.raises(StoreUnavailable):
+            list(store.put_many([b"a portrait"]))
+        (tmp_path / "elsewhere").rename(store.root)
+
+
+# ---- what fails alone
+
+
+def test_fault_14_a_file_that_may_not_be_read_does_not_stop_its_group(open_folder):
+    for name in ("private.jpg", "poster.jpg"):
+        (open_folder / name).write_bytes(name.encode())
+    (open_folder / "private.jpg").chmod(0)
+    names = ["private.jpg", "poster.jpg", "gone.jpg", "store", "nul\0name"]
+    with unprivileged(), ContentStore(open_folder / "store") as store:
+        outcomes = list(store.put_many(open_folder / name for name in names))
+        assert [type(outcome.error) for outcome in outcomes] == [SourceError, type(None), *[SourceError] * 3]
+        assert isinstance(outcomes[0].error.__cause__, PermissionError)
+        assert (outcomes[1].result.hash, len(tree(store)), staged(store)) == (hash_bytes(b"poster.jpg"), 1, [])
+
+
+def test_each_content_has_its_own_facts_and_limits(store, tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    items = [
+        PutItem(b"a poster", source="https://example.org/a.jpg", provider="TMDB", owner="movie:1", role="poster"),
+        PutItem(tmp_path / "film.mkv", namespace="films", expected_hash=hash_bytes(b"a film"), expected_size=6),
+        PutItem(b"another", expected_hash=hash_bytes(b"a film")),
+        PutItem(b"too large", max_size=3),
+        PutItem(b"", allow_empty=False),
+        PutItem(b"lost", namespace="../up"),
+        b"plain",
+    ]
+    outcomes = list(store.put_many(items, provider="everybody"))
+    assert [outcome.content for outcome in outcomes] == items
+    errors = [type(outcome.error) for outcome in outcomes]
+    nothing = type(None)
+    assert errors == [nothing, nothing, HashMismatch, TooLarge, SourceError, InvalidNamespace, nothing]
+    (source,) = store.sources(hash_bytes(b"a poster"))
+    assert (source.location, source.provider, source.extension) == ("https://example.org/a.jpg", "TMDB", "jpg")
+    assert [reference.owner for reference in store.references(hash_bytes(b"a poster"))] == ["movie:1"]
+    assert outcomes[1].result.path.relative_to(store.root).parts[0] == "films"
+    assert [source.provider for source in store.sources(hash_bytes(b"a film"))] == ["everybody"]
+    assert (len(store), staged(store)) == (3, [])
+    with pytest.raises(InvalidNamespace):
+        store.put_many([], namespace="../up")
+
+
+@pytest.mark.parametrize("size", [1000, 3 * SMALL])
+def test_fault_12_a_file_of_a_group_that_changes_while_it_is_read(store, tmp_path, monkeypatch, size):
+    names = [tmp_path / f"{n}.wav" for n in range(3)]
+    for name in names:
+        name.write_bytes(os.urandom(size))
+    read = os.read
+    copy = Disk.copy
+
+    def growing(name):
+        if os.path.samefile(name, names[1]):
+            with names[1].open("ab") as file:
+                file.write(b"more")
+
+    monkeypatch.setattr(os, "read", lambda fd, n: (growing(f"/proc/self/fd/{fd}"), read(fd, n))[1])
+    monkeypatch.setattr(
+        Disk, "copy", lambda self, fd, *args: (growing(f"/proc/self/fd/{fd}"), copy(self, fd, *args))[1]
+    )
+    monkeypatch.setattr(Disk, "clone", lambda self, source, target: False)
+    outcomes = list(store.put_many(names))
+    assert [type(outcome.error).__name__ for outcome in outcomes] == ["NoneType", "SourceChanged", "NoneType"]
+    assert (len(store), staged(store)) == (2, [])
+
+
+# ---- all that `put` promises
+
+
+@pytest.mark.parametrize("disk", [Disk(**way) for way in WAYS], ids=str)
+def test_fault_24_the_same_bytes_many_times_in_a_group(tmp_path, disk):
+    items = [b"a poster", PutItem(b"a poster", namespace="actors"), b"a poster", PutItem(b"a poster", extension="jpg")]
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        results = [outcome.result for outcome in store.put_many(items * 3)]
+        assert [result.created for result in results] == [True, True] + [False] * 10
+        assert results[1].link_mode == ("hardlink" if disk.hardlink else "copy")
+        assert (len(store), len(tree(store)), staged(store)) == (2, 2, [])
+        assert {result.path.relative_to(store.root).as_posix() for result in results} == set(tree(store))
+
+
+@pytest.mark.parametrize("disk", [Disk(**way) for way in WAYS], ids=str)
+def test_fault_30_a_group_heals_and_adopts_and_brings_back_from_the_trash(tmp_path, disk):
+    contents = [b"wrong bytes in its place", b"no row", b"in the trash", b"missing", b"new"]
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        paths = [store.put(content).path for content in contents[:4]]
+        paths[0].chmod(0o644)
+        paths[0].write_bytes(b"WRONG")
+        store._index.database.execute("DELETE FROM objects WHERE digest = ?", (paths[1].name,))
+        store.delete(hash_bytes(contents[2]))
+        paths[3].unlink()
+        results = [outcome.result for outcome in store.put_many(contents)]
+        assert [result.created for result in results] == [False, True, True, False, True]
+        assert [result.link_mode for result in results] == ["copy", "none", "copy", "copy", "copy"]
+        assert all(store.read(hash_bytes(content), verify=True) == content for content in contents)
+        assert [path.read_bytes() for path in (store.root / ".store" / "quarantine").iterdir()] == [b"WRONG"]
+        assert (len(store.trash), list((store.root / ".store" / "trash").rglob("*.*"))) == (0, [])
+        assert (len(tree(store)), staged(store)) == (5, [])
+
+
+def test_files_that_are_moved_or_inside_the_store(store, tmp_path):
+    film, stored = tmp_path / "film.mkv", store.put(b"a poster").path
+    film.write_bytes(b"a film")
+    items = [PutItem(film, move=True), stored, PutItem(stored, move=True), PutItem(b"bytes", move=True)]
+    outcomes = list(store.put_many(items))
+    assert [type(outcome.error).__name__ for outcome in outcomes] == ["NoneType", "NoneType", *["SourceError"] * 2]
+    assert (outcomes[0].result.link_mode, film.exists(), store.read(hash_bytes(b"a film"))) == (
+        "move",
+        False,
+        b"a film",
+    )
+    assert (outcomes[1].result.created, store.sources(hash_bytes(b"a poster"))) == (False, [])
+    link = tmp_path / "link"
+    link.symlink_to(stored)
+    for follow, error in ((True, type(None)), (False, SourceError)):
+        (outcome,) = store.put_many([link], follow_symlinks=follow)
+        assert type(outcome.error) is error
+
+
+@pytest.mark.parametrize("size", [1000, SMALL + 1])
+def test_streams_and_files_and_bytes(store, tmp_path, size):
+    contents = [os.urandom(size) for _ in range(4)]
+    names = [tmp_path / str(n) for n in range(4)]
+    for name, content in zip(names, contents, strict=True):
+        name.write_bytes(content)
+
+    def forms():
+        return [contents[0], names[1], iter([contents[2]]), open(names[3], "rb")]
+
+    for created in (True, False):
+        with (given := forms())[3]:
+            results = [outcome.result for outcome in store.put_many(given)]
+        assert [(result.hash, result.created) for result in results] == [(hash_bytes(c), created) for c in contents]
+    assert [store.read(result.hash) == content for result, content in zip(results, contents, strict=True)] == [True] * 4
+
+
+# ---- known files
+
+
+@pytest.fixture
+def remembered(store, tmp_path, monkeypatch):
+    "Files that are in the store, and in its memo"
+    monkeypatch.setattr(memo_module, "RACY", 0)
+    names = [tmp_path / f"{n}.jpg" for n in range(5)]
+    for n, name in enumerate(names):
+        name.write_bytes(b"poster %d" % n)
+    assert sum(outcome.result.created for outcome in store.put_many(names)) == 5
+    return names
+
+
+def test_unchanged_files_are_not_read_again(store, remembered, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.groups.take", None)
+    remembered[3].chmod(0o600)  # another time of change: it is not known
+    results = store.put_many(remembered[:3])
+    assert [outcome.result.created for outcome in results] == [False] * 3
+    with pytest.raises(TypeError):
+        list(store.put_many(remembered))
+
+
+def test_known_bytes_cost_no_temporary_file(store, remembered, monkeypatch):
+    monkeypatch.setattr(Staging, "new", None)
+    with ContentStore(store.root, memo=False) as forgetful:
+        contents = [*remembered, b"poster 1", iter([b"poster 2"])]
+        assert [outcome.result.created for outcome in forgetful.put_many(contents)] == [False] * 7
+
+
+def test_files_that_the_memo_knows_and_the_store_has_lost(store, remembered):
+    for n in range(2):
+        store.delete(hash_bytes(b"poster %d" % n))
+    store.trash.purge(everything=True)
+    (store.path(hash_bytes(b"poster 2"))).unlink()
+    rotten = store.path(hash_bytes(b"poster 3"))
+    rotten.chmod(0o644)
+    rotten.write_bytes(b"rotten")
+    results = [outcome.result for outcome in store.put_many(remembered)]
+    assert [result.created for result in results] == [True, True, False, False, False]
+    assert [result.link_mode for result in results] == ["copy"] * 4 + ["none"]
+    assert all(store.read(hash_bytes(b"poster %d" % n), verify=True) for n in range(5))
+
+
+def test_a_known_stream_whose_object_vanishes_before_the_group_is_stored(store, monkeypatch):
+    path = store.put(b"a poster").path
+    look = store._putting.look
+
+    def vanishing(*args):
+        path.unlink(missing_ok=True)
+        return look(*args)
+
+    monkeypatch.setattr(store._putting, "look", vanishing)
+    (outcome,) = store.put_many([iter([b"a poster"])])
+    assert (outcome.result.created, path.read_bytes()) == (False, b"a poster")
+
+
+def test_another_source_of_known_files_is_written_down(store, remembered):
+    list(store.put_many(remembered, provider="TMDB", owner="movie:1"))
+    for n in range(5):
+        assert {source.provider for source in store.sources(hash_bytes(b"poster %d" % n))} == {"", "TMDB"}
+        assert [reference.owner for reference in store.references(hash_bytes(b"poster %d" % n))] == ["movie:1"]
+
+
+# ---- without durability
+
+
+def doubtful(store):
+    "Make the store's unsynced objects those of another start of the machine"
+    store._index.database.execute("UPDATE objects SET boot = 'another' WHERE boot <> ''")
+
+
+def boots(store):
+    return {entry.boot for entry in store._index.select("digest <> ''")}
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_what_was_not_synced_is_read_before_it_is_believed(store, many):
+    contents = [b"right", b"wrong", b"gone"]
+    if many:
+        paths = [outcome.result.path for outcome in store.put_many(contents, durability="none")]
+    else:
+        paths = [store.put(content, durability="none").path for content in contents]
+    assert boots(store) == {boot_id()}
+    doubtful(store)
+    before = os.stat(paths[1])
+    paths[1].chmod(0o644)
+    paths[1].write_bytes(b"WRONG")
+    os.utime(paths[1], ns=(before.st_atime_ns, before.st_mtime_ns))
+    paths[2].unlink()
+    assert store.read(hash_bytes(b"right")) == b"right"
+    for read in (store.read, store.path):
+        with pytest.raises(CorruptObject):
+            read(hash_bytes(b"wrong"))
+        with pytest.raises(MissingObject):
+            read(hash_bytes(b"gone"))
+    assert store._index.entries(hash_bytes(b"right")[7:])[0].boot == ""
+    assert [outcome.result.created for outcome in store.put_many(contents)] == [False] * 3
+    assert boots(store) == {""}
+    assert all(store.read(hash_bytes(content), verify=True) == content for content in contents)
+
+
+@pytest.mark.parametrize("again", ["put", "put_many"])
+@pytest.mark.parametrize("namespace", ["assets", "actors"])
+@pytest.mark.parametrize("way", [{}, {"syncfs": False}], ids=str)
+def test_what_was_not_synced_is_made_durable_by_the_next_durable_put(tmp_path, again, namespace, way):
+    with ContentStore(tmp_path / "store", disk=Recorder(**way)) as store:
+        path = store.put(b"a poster", durability="none").path
+        calls.clear()
+        if again == "put":
+            result = store.put(b"a poster", namespace=namespace)
+        else:
+            (result,) = (outcome.result for outcome in store.put_many([b"a poster"], namespace=namespace))
+        assert result.created == (namespace == "actors")
+        assert boots(store) == {""}
+        synced = {args[0] for name, args in calls if name in ("sync_file", "sync_folder")}
+        assert {path, *path.parents[:4]} <= synced
+
+
+def test_what_was_durable_stays_so(store):
+    path = store.put(b"a poster").path
+    store.put(b"in the trash")
+    store.delete(hash_bytes(b"in the trash"))
+    store.put(b"a poster", durability="none")
+    path.unlink()
+    for outcome in store.put_many([b"a poster", b"in the trash"], durability="none"):
+        assert outcome.result.link_mode == "copy"
+    assert boots(store) == {""}
+    store.put(b"a cache's", durability="none")
+    assert boots(store) == {"", boot_id()}
+
+
+def test_a_moved_file_is_always_synced(store, tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    store.put(tmp_path / "film.mkv", move=True, durability="none")
+    assert boots(store) == {""}
+
+
+def test_an_unknown_durability(store):
+    for call in (store.put, store.put_many):
+        with pytest.raises(ValueError, match="durability is one of"):
+            call(b"a poster", durability="very")
+    with pytest.raises(ValueError):
+        store.put(b"a poster", durability="batch")

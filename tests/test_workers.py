@@ -1,0 +1,62 @@
+"Threads that take tasks in order, also when the main thread has ended, and are gone at the end of the block."
+
+import threading
+import weakref
+
+import pytest
+
+from cjm_media_storage.workers import workers
+
+
+def test_tasks_begin_in_order():
+    done = []
+    with workers(1, "one") as one:
+        futures = [one.submit(done.append, n) for n in range(100)]
+        assert [future.result() for future in futures] == [None] * 100
+    assert done == list(range(100))
+
+
+def test_what_has_not_begun_is_cancelled_and_the_rest_is_waited_for():
+    began, go, done = threading.Event(), threading.Event(), []
+
+    def slow():
+        began.set()
+        go.wait()
+        done.append("slow")
+
+    with pytest.raises(KeyError), workers(1, "one") as one:
+        first, second = one.submit(slow), one.submit(done.append, "never")
+        began.wait()
+        threading.Timer(0.05, go.set).start()
+        raise KeyError
+    assert (done, first.done(), second.cancelled()) == (["slow"], True, True)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("one-")]
+
+
+def test_workers_keep_nothing_alive():
+    class Large:
+        pass
+
+    with workers(1, "one") as one:
+        large = Large()
+        seen = weakref.ref(large)
+        one.submit(id, large).result()
+        del large
+        one.submit(int).result()
+        assert seen() is None
+
+
+def test_they_work_when_the_main_thread_has_ended(program):
+    text = """
+        import threading
+        from concurrent.futures import thread
+        from cjm_media_storage.workers import workers
+
+        def work():
+            threading.main_thread().join()
+            with workers(2, "late") as late:
+                print(late.submit(pow, 3, 2).result())
+
+        threading.Thread(target=work).start()
+    """
+    assert program(text) == "9"
