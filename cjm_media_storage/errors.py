@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse', 'Conflict',
-           'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'UnsafePath',
-           'StoreClosed', 'StoreUnavailable', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore']
+           'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'IndexCorrupt',
+           'IndexMissing', 'UnsafePath', 'StoreClosed', 'StoreUnavailable', 'StoreMoved', 'LocksUnreliable',
+           'StoreBusy', 'NoSpace', 'ReadOnlyStore']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -160,8 +161,28 @@ class UnsupportedFormat(StorageError):
 class CorruptDatabase(StorageError):
     "A file that is not a SQLite database, or is damaged"
 
-    fields = ("path", "reason")
+    fields: tuple[str, ...] = ("path", "reason")
     template = "{path} cannot be used as a database: {reason}. The file was left as it is; restore it from a backup"
+
+
+class IndexCorrupt(CorruptDatabase):
+    "An index that is damaged, or is that of another store"
+
+    fields = ("path", "reason", "root")
+    template = (
+        "the index {path} cannot be used: {reason}. The objects are not touched by that; make a new index with"
+        " cjm_media_storage.rebuilding.rebuild_index({root!r}), which keeps the old one aside"
+    )
+
+
+class IndexMissing(StorageError):
+    "A store that holds objects, and has no index of them"
+
+    fields = ("root",)
+    template = (
+        "{root} holds objects, but its index is gone. Nothing was made in its place; make a new index with"
+        " cjm_media_storage.rebuilding.rebuild_index({root!r})"
+    )
 
 
 class UnsafePath(StorageError):
@@ -179,10 +200,25 @@ class StoreClosed(StorageError):
 
 
 class StoreUnavailable(StorageError):
-    "An open store whose folder was moved, unmounted, or is another store by now"
+    "A store that is not at its place: moved, not mounted, or another one is there"
 
-    fields = ("root",)
-    template = "{root} is no longer the store that was opened. Nothing was written; open it again where it is"
+    fields: tuple[str, ...] = ("root", "reason")
+    template = "{root} is not available: {reason}. Nothing was written; open the store again where it is"
+
+    def __init__(
+        self,
+        root: str,
+        reason: str = "it is no longer the store that was opened",
+    ) -> None:
+        super().__init__(root, reason)
+
+
+class StoreMoved(StoreUnavailable):
+    "A store that was moved to `place`"
+
+    fields = ("root", "place")
+    reason = "it was moved"
+    template = "{root} was moved to {place}. Nothing was written; open the store there"
 
 
 class LocksUnreliable(StorageError):
