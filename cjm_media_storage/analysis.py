@@ -55,6 +55,7 @@ class MediaAnalysisStorage(ResultStorage[MediaAnalysisRow]):
         )
     """
     TABLE = "analysis_jobs"
+    HASHES = ("SELECT 1 FROM analysis_jobs WHERE file_hash",)
     COLUMNS = "file_path, file_hash, config_hash, ranges, metadata, created_at"
 
     def save(

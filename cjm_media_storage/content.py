@@ -8,13 +8,13 @@ __all__ = ['LOCK_TIMEOUT', 'Parts', 'ContentStore']
 # %% ../nbs/19_content.ipynb #8b7eda95
 import contextlib
 import os
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .caching import Cache
 from cjm_media_storage.errors import (
     AmbiguousHash,
     LocksUnreliable,
@@ -26,7 +26,7 @@ from cjm_media_storage.errors import (
 from .files import DISK, Disk, FileLock
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content, Limits, Staging
-from .keeping import Pins, needed_by
+from .keeping import Keeps, Pins, needed_by
 from cjm_media_storage.layout import (
     ALGO,
     check_namespace,
@@ -43,7 +43,7 @@ from .objects import Objects
 from .putting import Facts, PutResult, Putting
 from .records import path_key, to_path, to_text
 from .snapshots import Snapshots
-from .trash import RETENTION, Keeps, Trash, Trashed, check_retention
+from .trash import RETENTION, Trash, Trashed, check_retention
 
 # %% ../nbs/19_content.ipynb #ce998704
 LOCK_TIMEOUT = 60.0  # Seconds to wait for those who are putting, each for some milliseconds
@@ -112,6 +112,7 @@ class ContentStore:
         create: bool = True,  # Make a store if there is none? If not, `StoreUnavailable`
         id: str | None = None,  # That the store must have; `StoreUnavailable` if another one, or none, is there
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
+        quota: int | None = None,  # Bytes, for a cache: beyond, what is not needed and not used for longest goes
         disk: Disk = DISK,
     ) -> None:
         "Open the store at `root`, or make one"
@@ -122,6 +123,7 @@ class ContentStore:
             "memo": memo,
             "exclusive": exclusive,
             "timeout": timeout,
+            "quota": quota,
             "disk": disk,
         }
         self.id = self._options["id"] = open_root(self.root, disk, folder_mode, create, id)
@@ -138,6 +140,7 @@ class ContentStore:
             self.parts.check_root,
             disk,
         )
+        self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
         self._closed = False
         self._index.database.guard, self._index.database.written = self.parts.check_root, self.parts.snapshots.changed
         self.trash.recover()
@@ -219,7 +222,11 @@ class ContentStore:
         if expected_hash is not None:
             digest_of(expected_hash)
         limits = Limits(expected_hash, expected_size, max_size, allow_empty)
-        return self._putting.put(content, limits, facts, follow_symlinks, move)
+        result = self._putting.put(content, limits, facts, follow_symlinks, move)
+        if self._cache is not None:
+            self._use(result.hash)
+            self._cache.added(digest_of(result.hash), result.size * result.created)
+        return result
 
     # ---- looking up
 
@@ -259,7 +266,16 @@ class ContentStore:
         namespace: str | None = None,  # Any, if None
     ) -> Path:
         "Where the bytes are. They are read-only: whoever wants to change them copies them first"
+        self._use(hash)
         return self.get(hash, namespace).path
+
+    def _use(
+        self,
+        hash: str,
+    ) -> None:
+        "Let a cache know that an object is used"
+        if self._cache is not None:
+            self._cache.used(digest_of(hash))
 
     def open(
         self,
@@ -267,6 +283,7 @@ class ContentStore:
         verify: bool = False,  # Hash the bytes first, and raise `CorruptObject` if they are not right?
     ) -> BinaryIO:
         "Open an object for reading; `MissingObject` if its file is gone, PermissionError if it cannot be read"
+        self._use(hash)
         return self._objects.open(self._entries(hash, None), verify)
 
     def read(
@@ -391,17 +408,19 @@ class ContentStore:
         "Move an object into the trash, with its sources and references; `ObjectInUse` if somebody needs it"
         retention, reason = check_retention(retention_days), reason and to_text(reason, "reason")
 
-        def refuse(con: sqlite3.Connection, entry: Entry) -> None:
-            if why := "pinned" if entry.digest in self.parts.pins.held() else needed_by(con, entry):
+        def refuse(entry: Entry) -> None:
+            if why := "pinned" if entry.digest in self.parts.pins.held() else needed_by(self._index, entry):
                 raise ObjectInUse(hash, why)
 
-        keeps: Keeps = (lambda con, entry: None) if force else refuse
+        keeps: Keeps = (lambda entry: None) if force else refuse
         return self.trash.discard(self._entries(hash, namespace), reason, retention, keeps)
 
     # ---- the end
 
     def close(self) -> None:
         "Close the index and give up the staging folder; use after it raises `StoreClosed`"
+        if self._cache is not None and not self._closed:
+            self._cache.write_down()
         self._closed = True
         self.parts.snapshots.close()
         self.parts.staging.close()

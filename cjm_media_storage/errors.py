@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
-           'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse', 'Conflict',
-           'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat', 'CorruptDatabase', 'IndexCorrupt',
-           'IndexMissing', 'UnsafePath', 'StoreClosed', 'StoreUnavailable', 'StoreMoved', 'LocksUnreliable',
-           'StoreBusy', 'NoSpace', 'ReadOnlyStore']
+           'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
+           'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
+           'CorruptDatabase', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed', 'StoreUnavailable',
+           'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,13 @@ class ObjectInUse(StorageError):
 
     fields = ("hash", "reason")
     template = "{hash} is {reason}. It was left in place; say force=True to delete it all the same"
+
+
+class CollectionRefused(StorageError):
+    "A garbage collection that would have taken what it should not"
+
+    fields = ("root", "reason")
+    template = "nothing was collected in {root}: {reason}. Look into it first; say force=True to collect all the same"
 
 
 class Conflict(StorageError):

@@ -83,6 +83,11 @@ class MediaProcessingStorage(ResultStorage[MediaProcessingRow]):
         )
     """
     TABLE = "processing_jobs"
+    HASHES = tuple(
+        f"SELECT 1 FROM {table} WHERE {column}"
+        for table in ("processing_jobs", "replaced_jobs")
+        for column in ("input_hash", "output_hash")
+    )
     COLUMNS = _COLUMNS
 
     def save(
@@ -209,6 +214,9 @@ class MediaProcessingStorage(ResultStorage[MediaProcessingRow]):
             "idx_processing_cache": _CACHE_INDEX,
             "idx_processing_created": "CREATE INDEX idx_processing_created ON processing_jobs(created_at)",
             "idx_processing_content": "CREATE INDEX idx_processing_content ON processing_jobs(input_hash, action)",
+            "idx_processing_output": "CREATE INDEX idx_processing_output ON processing_jobs(output_hash)",
+            "idx_replaced_input": "CREATE INDEX idx_replaced_input ON replaced_jobs(input_hash)",
+            "idx_replaced_output": "CREATE INDEX idx_replaced_output ON replaced_jobs(output_hash)",
             "keep_replaced_job": _KEEP_REPLACED,
         }
         return plan + [statement for name, statement in wanted.items() if name not in have]

@@ -132,6 +132,7 @@ class ResultStorage(Generic[Row]):
     TABLE: ClassVar[str]
     COLUMNS: ClassVar[str]  # As `_read` takes them
     VERSION: ClassVar[int] = 1
+    HASHES: ClassVar[tuple[str, ...]]  # Queries for rows that name a file by its hash, each by an index
 
     def __init__(
         self,
@@ -221,6 +222,13 @@ class ResultStorage(Generic[Row]):
             for row in rows:
                 record("result_saved", ok=True, **self._account(row))
         return len(rows)
+
+    def mentions(
+        self,
+        hash: str,  # `algo:hexdigest`
+    ) -> bool:
+        "Does any row name a file with this hash?"
+        return any(self._database.fetch_one(f"{sql} = ? LIMIT 1", (hash,)) for sql in self.HASHES)
 
     def list_jobs(
         self,

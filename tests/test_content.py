@@ -3,6 +3,9 @@
 import hashlib
 import os
 import pickle
+import sqlite3
+import tracemalloc
+from contextlib import closing
 
 import pytest
 from on_disk import staged, tree, unprivileged
@@ -16,6 +19,7 @@ from cjm_media_storage.storage import (
     InvalidNamespace,
     InvalidRecord,
     ObjectNotFound,
+    StoreBusy,
     StoreClosed,
     StoreUnavailable,
     hash_bytes,
@@ -346,3 +350,31 @@ def test_an_open_store_whose_folder_was_moved_takes_nothing(tmp_path, swap):
             root.rename(other)
         moved.rename(root)
         assert store.put(POSTER).path.read_bytes() == POSTER
+
+
+def test_fault_46_another_writer_holds_the_index_for_too_long(tmp_path):
+    with ContentStore(tmp_path / "store", timeout=0.2) as store:
+        with closing(sqlite3.connect(store.root / ".store" / "index.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreBusy):
+                store.put(b"a poster")
+        assert hash_bytes(b"a poster") not in store
+        assert len(tree(store)) == 1  # the bytes are safe
+        again = store.put(b"a poster")
+        assert (again.created, again.link_mode, store.read(again.hash, verify=True)) == (True, "none", b"a poster")
+
+
+def test_fault_50_listing_in_constant_memory(store):
+    many = 30_000
+    rows = ((f"{n:064x}", "assets", "", 1, 1, 1.0) for n in range(many))
+    with store.parts.index.database.transaction() as con:
+        sql = "INSERT INTO objects (digest, namespace, extension, size, mtime_ns, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+        con.executemany(sql, rows)
+    handles = len(os.listdir("/proc/self/fd"))
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in store)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert (count, len(os.listdir("/proc/self/fd"))) == (many, handles)

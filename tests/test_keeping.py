@@ -1,0 +1,65 @@
+"Who needs an object: above all, pins that end with their process."
+
+import os
+import signal
+
+import pytest
+
+from cjm_media_storage.storage import ObjectInUse, ObjectNotFound, hash_bytes
+
+
+@pytest.fixture
+def poster(store):
+    return store.put(b"a poster").hash
+
+
+def test_a_pinned_object_is_not_deleted(store, poster):
+    with store.pin(poster):
+        with pytest.raises(ObjectInUse, match="pinned"):
+            store.delete(poster)
+        with store.pin(poster):  # twice is fine
+            pass
+        assert store.parts.pins.held() == {poster.partition(":")[2]}
+    assert len(store.delete(poster)) == 1
+
+
+def test_pinning_what_is_not_there(store, poster):
+    with pytest.raises(ObjectNotFound), store.pin(hash_bytes(b"nobody has this")):
+        raise AssertionError("the block must not run")
+    store.delete(poster)
+    with pytest.raises(ObjectNotFound), store.pin(poster):
+        raise AssertionError("the block must not run")
+    assert store.parts.pins.held() == set()
+    assert list((store.root / ".store" / "pins").iterdir()) == []
+
+
+def test_a_pin_of_another_process_counts_until_that_is_dead(store, poster, program):
+    other = program.start(
+        """
+        import sys
+        from cjm_media_storage.storage import ContentStore
+        with ContentStore(sys.argv[1]) as store, store.pin(sys.argv[2]):
+            print("pinned", flush=True)
+            sys.stdin.read()
+        """,
+        store.root,
+        poster,
+    )
+    assert other.stdout.readline() == "pinned\n"
+    with pytest.raises(ObjectInUse, match="pinned"):
+        store.delete(poster)
+    os.kill(other.pid, signal.SIGKILL)
+    other.communicate()
+    assert len(store.delete(poster)) == 1
+    assert list((store.root / ".store" / "pins").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("role", "words"), [("poster", "referenced by movie:1 as poster"), ("", "referenced by movie:1")]
+)
+def test_who_needs_it_is_said(store, poster, role, words):
+    store.add_reference(poster, "movie:1", role)
+    with pytest.raises(ObjectInUse, match=words):
+        store.delete(poster)
+    store.remove_reference(poster, "movie:1")
+    assert store.delete(poster)
