@@ -211,6 +211,18 @@ class Disk:
         with disk_errors(path):
             path.unlink(missing_ok=True)
 
+    def remove_folder(
+        self,
+        path: Path,  # It stays if anything is in it
+    ) -> None:
+        "Take the empty folder `path` away"
+        with disk_errors(path):
+            try:
+                os.rmdir(path)
+            except OSError as e:
+                if e.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    raise
+
     def remove_tree(
         self,
         path: Path,  # A staging folder; it may be gone already

@@ -119,6 +119,17 @@ class IndexDatabase(Database):
         if outermost:
             self.written()
 
+    def copy_to(
+        self,
+        path: Path,  # A free name
+    ) -> None:
+        "Write one moment of all tables into a new file; it is not synced"
+        try:
+            with self._naming_the_remedy(), contextlib.closing(self._connect()) as reader:
+                reader.execute("VACUUM INTO ?", (os.fspath(path),))
+        except sqlite3.Error as e:
+            fail(e, self.path)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         "Read: all of the block sees one moment, whatever others write meanwhile"

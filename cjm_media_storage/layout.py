@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALGO', 'FORMAT', 'normalize_extension', 'extension_of', 'check_namespace', 'object_path', 'is_object_path',
-           'digest_of', 'digest_prefix', 'is_store', 'open_root', 'check_not_moving', 'holds_objects', 'read_id']
+           'digest_of', 'digest_prefix', 'is_store', 'open_root', 'read_note', 'check_not_moving', 'holds_objects',
+           'read_id']
 
 # %% ../nbs/10_layout.ipynb #891117c6
 import contextlib
@@ -174,7 +175,7 @@ def _expected(
     return found
 
 
-def _read_note(
+def read_note(
     root: Path,
     name: str,  # 'moved', 'moving'
 ) -> dict[str, str]:  # Empty if there is none
@@ -190,10 +191,10 @@ def check_not_moving(
     root: Path,
 ) -> None:
     "Raise `StoreMoved` if the store of `root` is elsewhere now, `StoreUnavailable` if it is still on its way here"
-    if source := _read_note(root, "moving").get("from"):
+    if source := read_note(root, "moving").get("from"):
         reason = f"its move from {source} is not complete; call move_root({source!r}, {os.fspath(root)!r}) again"
         raise StoreUnavailable(os.fspath(root), reason)
-    if not is_store(root) and (place := _read_note(root, "moved").get("to")):
+    if not is_store(root) and (place := read_note(root, "moved").get("to")):
         raise StoreMoved(os.fspath(root), place)
 
 
