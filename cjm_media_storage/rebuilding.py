@@ -80,7 +80,7 @@ _OF_OBJECT = {  # What comes later counts
 _CHANGE_TRASH = """UPDATE trash SET origin = :origin, reason = :reason, trashed_at = :trashed_at,
     retention = :retention WHERE path = :path"""
 _FIND = "SELECT id, extension FROM objects WHERE digest = :digest AND namespace = :namespace"
-_SECOND = "SELECT size, mtime_ns FROM second WHERE digest = ? AND namespace = ? AND extension = ?"
+_SECOND = "SELECT size, mtime_ns FROM second WHERE path = ?"
 UNPROVEN = "unproven"  # As the boot of a row: its bytes are read before they are believed
 
 
@@ -97,7 +97,7 @@ class _NewIndex:
         remove_database(self.path, disk)
         self.index = Index(self.path, own / "backup", disk)
         with self.index.database.transaction() as con:
-            con.execute("CREATE TEMP TABLE second (digest, namespace, extension, size, mtime_ns)")
+            con.execute("CREATE TEMP TABLE second (path PRIMARY KEY, size, mtime_ns)")
             con.execute("CREATE TEMP TABLE absent (digest, namespace, UNIQUE (digest, namespace))")
 
     def add(
@@ -113,7 +113,7 @@ class _NewIndex:
         state, boot = "trashed" if found.trashed else "live", "" if self._proven else UNPROVEN
         identity = (found.digest, found.namespace, found.extension, found.size, found.mtime_ns)
         if not con.execute(_ADD_OBJECT, (*identity, *times, boot, state)).rowcount:
-            con.execute("INSERT INTO second VALUES (?, ?, ?, ?, ?)", identity)
+            con.execute("INSERT INTO second VALUES (?, ?, ?)", (found.path, found.size, found.mtime_ns))
         elif found.trashed:
             (id,) = con.execute("SELECT last_insert_rowid()").fetchone()
             self._add_to_trash(con, id, object_path(found.namespace, found.digest, found.extension), found)
@@ -156,29 +156,19 @@ class _NewIndex:
         fact: Fact,
     ) -> None:
         "Of two files of one object, take the one that was handed out"
-        key = (fact["digest"], fact["namespace"], fact["extension"])
-        if second := con.execute(_SECOND, key).fetchone():
+        wanted = object_path(fact["namespace"], fact["digest"], fact["extension"])
+        if second := con.execute(_SECOND, (wanted,)).fetchone():
             sql = "UPDATE objects SET extension = ?, size = ?, mtime_ns = ? WHERE id = ?"
             con.execute(sql, (fact["extension"], *second, id))
-            sql = "UPDATE second SET extension = ? WHERE digest = ? AND namespace = ? AND extension = ?"
-            con.execute(sql, (extension, *key))
+            other = object_path(fact["namespace"], fact["digest"], extension)
+            con.execute("UPDATE second SET path = ? WHERE path = ?", (other, wanted))
 
-    def seconds(self) -> list[Found]:
-        "Further files of objects"
-        sql = f"SELECT namespace, digest, extension, size, mtime_ns FROM second LIMIT {SHOWN}"
-        return [
-            Found(
-                object_path(namespace, digest, extension),
-                namespace,
-                digest,
-                extension,
-                size,
-                mtime_ns,
-                problem="foreign",
-                detail="a second file of an object",
-            )
-            for namespace, digest, extension, size, mtime_ns in self.index.database.fetch(sql)
-        ]
+    def seconds(self) -> tuple[int, list[Found]]:  # How many, and the first of them
+        "Further files of objects, in the tree and in the trash"
+        ((count,),) = self.index.database.fetch("SELECT count(*) FROM second")
+        rows = self.index.database.fetch(f"SELECT path, size FROM second LIMIT {SHOWN}")
+        detail = "a second file of an object"
+        return count, [Found(path, size=size, problem="foreign", detail=detail) for path, size in rows]
 
     def missing(self) -> tuple[int, tuple[str, ...]]:  # How many, and the first of them
         "Objects that were known to be live, and are not there"
@@ -390,8 +380,9 @@ class _Rebuilding:
         return RebuildReport(**report, snapshot=snapshot, unused=unused, kept=kept)
 
     def _report(self) -> dict[str, Any]:
-        seconds = self.new.seconds()
-        self.problems.update(found.problem for found in seconds)
+        count, seconds = self.new.seconds()
+        if count:
+            self.problems["foreign"] += count
         missing, hashes = self.new.missing()
         return {
             **self.new.index.totals(),

@@ -63,7 +63,7 @@ def facts_of(
         names = [column.rpartition(".")[2] for column in columns.split(", ")]
         order = tables.partition(" ")[0]
         for row in con.execute(f"SELECT {columns} FROM {tables} ORDER BY {order}.id"):
-            yield {"kind": kind, **dict(zip(names, map(_to_text, row), strict=True))}
+            yield {"kind": kind, **dict(zip(names, row, strict=True))}
 
 
 def _to_text(
