@@ -89,3 +89,12 @@ def open_folder():
     for path in (folder, *folder.iterdir()):
         path.chmod(0o777)  # a test may have closed it
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def quick(tmp_path):
+    "A folder in memory, where there is one: for tests that sync thousands of times, and cut no power"
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    yield folder
+    shutil.rmtree(folder)

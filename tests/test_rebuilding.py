@@ -279,11 +279,11 @@ def test_the_old_index_is_kept_with_its_log(root, program, disk):
         assert [reference.owner for reference in store.references(hash_bytes(LATER))] == ["movie:2"]
 
 
-def test_fault_44_killed_at_any_step_the_store_needs_it_again_or_is_whole(root, tmp_path, program):
+def test_fault_44_killed_at_any_step_the_store_needs_it_again_or_is_whole(root, quick, program):
     database(root).write_bytes(b"no database")
     step, codes = 0, []
     while not codes or codes[-1]:
-        copy = tmp_path / f"copy-{step}"
+        copy = quick / f"copy-{step}"
         shutil.copytree(root, copy)
         text = (
             KILL + "from cjm_media_storage.rebuilding import rebuild_index\nrebuild_index(sys.argv[2], disk=Mortal())\n"
