@@ -84,6 +84,7 @@ def _from_line(
 VERSION = 1
 _NAME = "cjm-media-storage snapshot"
 CHUNK = 1 << 20  # Bytes that are gathered before they are written
+_encode = json.JSONEncoder(allow_nan=False).encode  # made once: `json.dumps` would make one for every line
 
 
 class Writer:
@@ -122,7 +123,7 @@ class Writer:
         self,
         line: dict[str, Any],
     ) -> None:
-        self._waiting += json.dumps(line, allow_nan=False).encode() + b"\n"
+        self._waiting += _encode(line).encode() + b"\n"
         if len(self._waiting) >= CHUNK:
             self._flush()
 
@@ -199,16 +200,11 @@ def kept_snapshots(
         return []
 
 
-def _taken_at(
-    path: Path,
-) -> float:  # Seconds since 1970
-    "The time in a snapshot's name"
-    import calendar  # on use: few processes ask
-
-    try:
-        return calendar.timegm(time.strptime(path.name, "index-%Y%m%dT%H%M%SZ.jsonl"))
-    except ValueError:  # digits that are no date
-        return 0.0
+def _name_at(
+    at: float,  # Seconds since 1970
+) -> str:
+    "The name of a snapshot; names are ordered as times are"
+    return time.strftime("index-%Y%m%dT%H%M%SZ.jsonl", time.gmtime(at))
 
 # %% ../nbs/18_snapshots.ipynb #253c7be3
 class Snapshots:
@@ -236,7 +232,7 @@ class Snapshots:
             return self._write(path)
         self._disk.make_folder(self.folder)
         with FileLock(self._root / ".store" / "snapshot.lock", self._disk).exclusive():
-            taken = self._write(self.folder / time.strftime("index-%Y%m%dT%H%M%SZ.jsonl", time.gmtime()))
+            taken = self._write(self.folder / _name_at(time.time()))
             self._tidy(taken)
         return taken
 
@@ -265,12 +261,13 @@ class Snapshots:
 
     def is_due(self) -> bool:
         "Are the store and its last snapshot older than a day?"
+        now = time.time()
         try:
-            times = [os.stat(self._root / ".store" / "format.json").st_mtime]
+            made = os.stat(self._root / ".store" / "format.json").st_mtime
         except OSError:
             return False  # the store is not there
-        times += map(_taken_at, kept_snapshots(self.folder))
-        return not any(0 <= time.time() - at < DAY for at in times)
+        recent = [path for path in kept_snapshots(self.folder) if _name_at(now - DAY) < path.name <= _name_at(now)]
+        return not (recent or 0 <= now - made < DAY)
 
     def changed(self) -> None:
         "Know that the index was written to, and take a snapshot beside the caller's work, if one is due"
