@@ -20,6 +20,7 @@ from cjm_media_storage.errors import (
     LocksUnreliable,
     ObjectInUse,
     ObjectNotFound,
+    ReadOnlyStore,
     StoreClosed,
     StoreUnavailable,
 )
@@ -163,7 +164,8 @@ class ContentStore:
         index.claim(self.id)
         memory = Memo(own / "memo.db") if memo else None
         for path in own.glob("*.db*"):
-            with contextlib.suppress(FileNotFoundError):  # a log that another process has just folded in
+            # a log that another process has just folded in; a read-only disk
+            with contextlib.suppress(FileNotFoundError, ReadOnlyStore):
                 disk.chmod(path, folder_mode & 0o666)
         staging = Staging(own / "staging", disk, self.locks_work, folder_mode)
         objects = Objects(self.root, staging, disk, object_mode, folder_mode)
@@ -424,6 +426,7 @@ class ContentStore:
         self._closed = True
         self.parts.snapshots.close()
         self.parts.staging.close()
+        self.parts.lock.close()
         self._index.database.close()
         if self.parts.memo is not None:
             self.parts.memo.close()

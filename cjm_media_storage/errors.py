@@ -7,7 +7,8 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed', 'StoreUnavailable',
-           'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore']
+           'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore', 'OutsideLibrary', 'ReadOnlyFile',
+           'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -130,11 +131,11 @@ class CollectionRefused(StorageError):
     template = "nothing was collected in {root}: {reason}. Look into it first; say force=True to collect all the same"
 
 
-class Conflict(StorageError):
+class Conflict(StorageError, FileExistsError):
     "A place that holds something of somebody else's"
 
     fields = ("path", "reason")
-    template = "{path} holds something else. It was left as it is; move it away and try again"
+    template = "{path} holds something else{reason}. It was left as it is; move it away and try again"
 
 
 class MissingObject(StorageError, LookupError):
@@ -195,7 +196,7 @@ class IndexMissing(StorageError):
 class UnsafePath(StorageError):
     "A place inside the store that leads out of it, through a link"
 
-    fields = ("path",)
+    fields: tuple[str, ...] = ("path",)
     template = "{path} leads out of the store through a link. Nothing was read or written there"
 
 
@@ -207,10 +208,10 @@ class StoreClosed(StorageError):
 
 
 class StoreUnavailable(StorageError):
-    "A store that is not at its place: moved, not mounted, or another one is there"
+    "A store or database that is out of reach: moved, unmounted, on a disk that fails, or another one by now"
 
     fields: tuple[str, ...] = ("root", "reason")
-    template = "{root} is not available: {reason}. Nothing was written; open the store again where it is"
+    template = "{root} is unavailable: {reason}. Open it again where it is, or when its disk is back"
 
     def __init__(
         self,
@@ -254,3 +255,31 @@ class ReadOnlyStore(StorageError):
 
     fields = ("path",)
     template = "{path} cannot be written to. To write, mount it for writing or get the permission"
+
+# %% ../nbs/00_errors.ipynb #227347ae
+class OutsideLibrary(UnsafePath):
+    "A destination that leads out of the library's folder: through `..`, as an absolute path, or through a link"
+
+    fields = ("path", "folder")
+    template = "{path} leads out of {folder}. Nothing was read or written there"
+
+
+class ReadOnlyFile(StorageError, PermissionError):
+    "A file at a destination that its owner made read-only"
+
+    fields = ("path",)
+    template = "{path} is read-only, and not a copy of ours. Nothing was touched; make it writable to have it replaced"
+
+
+class LinkModeUnavailable(StorageError):
+    "A link mode that the two file systems cannot do; `others` would work"
+
+    fields = ("mode", "path", "others")
+    template = "no {mode} to {path} can be made. These modes would work: {others}"
+
+
+class NotPublished(StorageError, LookupError):
+    "A path that is no publication"
+
+    fields = ("path",)
+    template = "{path} is no publication of this store"

@@ -128,7 +128,7 @@ class IndexDatabase(Database):
             with self._naming_the_remedy(), contextlib.closing(self._connect()) as reader:
                 reader.execute("VACUUM INTO ?", (os.fspath(path),))
         except sqlite3.Error as e:
-            fail(e, self.path)
+            fail(e, self.path, self._disk)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -144,4 +144,4 @@ class IndexDatabase(Database):
                     if con.in_transaction:
                         con.execute("ROLLBACK")
             except sqlite3.Error as e:
-                fail(e, self.path)
+                fail(e, self.path, self._disk)

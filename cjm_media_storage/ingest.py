@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from cjm_media_storage.errors import (
     HashMismatch,
+    ReadOnlyStore,
     SizeMismatch,
     SourceChanged,
     SourceError,
@@ -117,7 +118,7 @@ class Staging:
         if not self._sweeps:
             return
         for own in self.folder.glob("*-*-*"):
-            with contextlib.suppress(StoreBusy, OSError), FileLock(own / "lock", self.disk).exclusive():
+            with contextlib.suppress(StoreBusy, ReadOnlyStore, OSError), FileLock(own / "lock", self.disk).exclusive():
                 self.disk.remove_tree(own)
 
     def claim(self) -> Path:

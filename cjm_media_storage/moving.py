@@ -270,12 +270,12 @@ def _claim(
 ) -> None:
     "Mark the new place as the store's; `Conflict` if it is not free"
     if new.is_relative_to(old) or old.is_relative_to(new):
-        raise Conflict(os.fspath(new), "one place lies in the other")
+        raise Conflict(os.fspath(new), ": one place lies in the other")
     note = read_note(new, "moving")
     if note.get("id", id) != id or (not note and new.exists() and any(name != ".store" for name in os.listdir(new))):
-        raise Conflict(os.fspath(new), "it is not empty")
+        raise Conflict(os.fspath(new), ": it is not empty")
     if not note and is_store(new):
-        raise Conflict(os.fspath(new), "another store is there")
+        raise Conflict(os.fspath(new), ": another store")
     disk.make_folder(new / ".store", folder_mode)
     _write_note(new / ".store" / "moving.json", {"id": id, "from": os.fspath(old)}, disk)
 

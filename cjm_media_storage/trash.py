@@ -300,18 +300,27 @@ class Trash:
     ) -> None:
         (entry,) = self._index.entries(digest_of(item.hash), item.namespace, trashed=True)
         try:
-            with open(open_inside(self._objects.root, path), "rb", buffering=0) as file:
-                found = Hasher().read(file)
-                stat = os.fstat(file.fileno())
+            self._place_again(entry, item.hash, path)
         except FileNotFoundError as e:
-            raise MissingObject(item.hash, os.fspath(path)) from e
-        if found.hash != item.hash:
-            kept = self._objects.quarantine(path)
-            raise CorruptObject(item.hash, os.fspath(kept))
-        bytes_there = Incoming(path.name, entry.extension, item.hash, found.size, staged=path, stat=stat)
-        self._objects.place(bytes_there, None, self._objects.path(entry))
+            if self._objects.check(entry, read=True) is None:  # else it was brought back, but the row was not told
+                raise MissingObject(item.hash, os.fspath(path)) from e
         self._revive(entry)
         self._disk.unlink(path)
+
+    def _place_again(
+        self,
+        entry: Entry,
+        hash: str,
+        path: Path,  # Of its bytes
+    ) -> None:
+        "Put an object's file back in its place, if its bytes are right"
+        with open(open_inside(self._objects.root, path), "rb", buffering=0) as file:
+            found = Hasher().read(file)
+            stat = os.fstat(file.fileno())
+        if found.hash != hash:
+            raise CorruptObject(hash, os.fspath(self._objects.quarantine(path)))
+        bytes_there = Incoming(path.name, entry.extension, hash, found.size, staged=path, stat=stat)
+        self._objects.place(bytes_there, None, self._objects.path(entry))
 
     def _revive(
         self,

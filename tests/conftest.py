@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from on_disk import ODD_NAMES
+from on_disk import ODD_NAMES, Place
 from programs import Program
 from results import KINDS
 from words import open_words
@@ -96,5 +97,28 @@ def quick(tmp_path):
     "A folder in memory, where there is one: for tests that sync thousands of times, and cut no power"
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["disk", "folder"])
+def place(request, open_folder):
+    "A folder that a test can close for writing"
+    if request.param == "folder":
+        yield Place(open_folder, "folder")
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", open_folder]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    yield Place(open_folder, "disk")
+    subprocess.run(["umount", open_folder], check=True)
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    "The folder for temporary files, with nothing else in it"
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
     shutil.rmtree(folder)

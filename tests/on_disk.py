@@ -1,7 +1,10 @@
 "What tests put on the disk, and look up there past the package"
 
 import os
+import shutil  # noqa: F401  the package loads these on use, which a user without permissions may not be able to
 import sqlite3
+import subprocess
+import tempfile  # noqa: F401
 from contextlib import closing, contextmanager
 
 ODD_NAMES = [b"caf\xe9.mp3", b"two\nlines.png", b"-rf", b'it\'s "quoted".wav', b"[red]x[bold].jpg", b"\x1b[31m.gif"]
@@ -20,6 +23,45 @@ def unprivileged():
     finally:
         if root:
             os.seteuid(0)
+
+
+class Place:
+    "A folder where nothing may be written for a while: on a disk that is mounted read-only, or of somebody else"
+
+    def __init__(self, path, kind):
+        self.path, self.kind = path, kind
+
+    def listing(self):
+        "What is there, and what tells a change"
+        stats = {path: path.lstat() for path in self.path.rglob("*")}
+        return {path: (each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for path, each in stats.items()}
+
+    @contextmanager
+    def _closed(self):
+        if self.kind == "disk":
+            subprocess.run(["mount", "-o", "remount,ro", self.path], check=True)
+            try:
+                yield
+            finally:
+                subprocess.run(["mount", "-o", "remount,rw", self.path], check=True)
+            return
+        folders = {path: path.stat().st_mode for path in (self.path, *self.path.rglob("*")) if path.is_dir()}
+        for path, mode in folders.items():
+            path.chmod(mode & 0o555)
+        try:
+            with unprivileged():
+                yield
+        finally:
+            for path, mode in folders.items():
+                path.chmod(mode)
+
+    @contextmanager
+    def read_only(self):
+        "Nothing may be written in this block, nor is"
+        with self._closed():
+            before = self.listing()
+            yield
+            assert self.listing() == before
 
 
 def query(path, sql, *parameters):

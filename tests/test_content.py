@@ -19,6 +19,7 @@ from cjm_media_storage.storage import (
     InvalidNamespace,
     InvalidRecord,
     ObjectNotFound,
+    ReadOnlyStore,
     StoreBusy,
     StoreClosed,
     StoreUnavailable,
@@ -409,3 +410,49 @@ def test_fault_40_a_worker_makes_no_store_on_an_empty_mount_point(store):
     assert list(store.root.iterdir()) == []
     with pytest.raises(StoreUnavailable):
         store.put(POSTER)
+
+
+@pytest.mark.parametrize("end", ["closed", "killed", "killed in a put"])
+def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, end):
+    root = place.path / "store"
+    program.start(
+        """
+        import os, sys
+        from cjm_media_storage.storage import ContentStore
+        store = ContentStore(sys.argv[1])
+        store.put(b"a poster", source="https://example.org/poster.jpg", owner="movie:1")
+        store.put(os.path.join(os.path.dirname(os.__file__), "os.py"))  # a file, for the memo
+
+        def endless():
+            yield b"x" * 2_000_000
+            os.kill(os.getpid(), 9)
+
+        if sys.argv[2] == "closed":
+            store.close()
+        elif sys.argv[2] == "killed":
+            os.kill(os.getpid(), 9)
+        else:
+            store.put(endless())
+        """,
+        root,
+        end,
+    ).communicate()
+    with place.read_only():
+        with ContentStore(root) as store:
+            assert (len(store), store.read(HASH, verify=True), store.find(HASH[:20]).hash) == (2, POSTER, HASH)
+            assert next(iter(store)).hash == HASH and HASH in store
+            assert [each.location for each in store.sources(HASH)] == ["https://example.org/poster.jpg"]
+            assert [each.owner for each in store.references(owner="movie:1")] == ["movie:1"]
+            for content in (b"new", b"x" * 3_000_000, [b"x" * 3_000_000], __file__):
+                with pytest.raises(ReadOnlyStore):
+                    store.put(content)
+            with pytest.raises(ReadOnlyStore):
+                store.put(POSTER, owner="movie:2")
+            with pytest.raises(ReadOnlyStore):
+                store.add_reference(HASH, "movie:2")
+            assert len(store) == 2
+        with pytest.raises(ReadOnlyStore):
+            ContentStore(place.path / "other")
+    with ContentStore(root) as store:
+        assert store.put(b"new").created
+        assert staged(store) == []

@@ -1,5 +1,6 @@
 "A database keeps its rows among threads, processes and forked children, and says what is wrong in typed errors."
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -20,8 +21,10 @@ from cjm_media_storage.errors import (
     ReadOnlyStore,
     StoreBusy,
     StoreClosed,
+    StoreUnavailable,
     UnsupportedFormat,
 )
+from cjm_media_storage.files import Disk, disk_errors
 
 # ---- transactions
 
@@ -214,6 +217,136 @@ def test_fault_20_full_disk(tiny):
     assert alone(tiny / "results.db") == ["before", "x" * 100_000]
 
 
+def test_fault_20_no_room_for_what_sqlite_needs_beside_the_file(tiny):
+    "It calls that an I/O error, and cannot say why"
+    path = tiny / "results.db"
+    open_words(path).close()
+    fill(tiny / "filler")
+    con = sqlite3.connect(path)
+    with pytest.raises(sqlite3.OperationalError) as e:
+        con.execute("SELECT * FROM words")
+    con.close()
+    assert e.value.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
+    with pytest.raises(NoSpace) as e:
+        open_words(path)
+    assert e.value.path == str(path)
+    (tiny / "filler").unlink()
+    open_words(path).close()
+    assert [each.name for each in tiny.iterdir()] == ["results.db"]
+
+
+@pytest.fixture
+def quota(tmp_path):
+    "A folder with a quota of 4 MB"
+    image, disk, folder = tmp_path / "image", tmp_path / "disk", tmp_path / "disk" / "folder"
+    if shutil.which("mkfs.btrfs") is None or shutil.which("btrfs") is None:
+        pytest.skip("btrfs, which has quotas everywhere, is not installed")
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(300 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
+    if subprocess.run(["mount", "-o", "loop", image, disk], capture_output=True).returncode:
+        pytest.skip("mounting needs root, and a system with btrfs")
+    for command in (["quota", "enable", disk], ["subvolume", "create", folder], ["qgroup", "limit", "4M", folder]):
+        subprocess.run(["btrfs", *command], check=True, capture_output=True)
+    yield folder
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_fault_20_a_full_quota(quota, program):
+    program(
+        """
+        import os, sqlite3, sys
+        from words import open_words, words
+        from cjm_media_storage import database as module
+        from cjm_media_storage.errors import NoSpace
+        module.on_network = lambda folder: True  # the index of the log is memory that btrfs takes away: SIGBUS
+        database = open_words(sys.argv[1])
+        with open(sys.argv[1] + ".filler", "wb") as filler:
+            filler.write(os.urandom(1_500_000))
+            os.fsync(filler.fileno())
+        for n in range(100):
+            try:
+                database.execute("INSERT INTO words (word) VALUES (zeroblob(500000))")
+            except NoSpace as e:
+                assert e.__cause__.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE, e.__cause__
+                break
+        os.unlink(sys.argv[1] + ".filler")
+        os.sync()
+        assert 0 < n < 20 and len(words(database)) == n
+        assert sorted(os.listdir(os.path.dirname(sys.argv[1]))) == ["words.db"]
+        """,
+        quota / "words.db",
+    )
+
+
+class Full(Disk):
+    "Room for a name, and for no bytes"
+
+    def write(self, fd, data):
+        with disk_errors("file"):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+
+@pytest.mark.parametrize(
+    ("code", "disk", "kind"),
+    [
+        (sqlite3.SQLITE_IOERR_WRITE, Full(), NoSpace),
+        (sqlite3.SQLITE_IOERR_READ, Full(), StoreUnavailable),
+        (sqlite3.SQLITE_IOERR_WRITE, Disk(), StoreUnavailable),
+        (sqlite3.SQLITE_IOERR_FSYNC, Disk(), StoreUnavailable),
+        (sqlite3.SQLITE_CANTOPEN, Disk(), StoreUnavailable),
+    ],
+)
+def test_the_disk_is_asked_what_is_wrong(path, code, disk, kind):
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    with pytest.raises(kind) as e:
+        fail(error, str(path), disk)
+    assert e.value.__cause__ is error
+    assert os.listdir(path.parent) == []
+
+
+def test_a_failing_write_is_no_full_disk(path, program):
+    "A limit on the size of files, which is neither"
+    said = program(
+        """
+        import resource, signal, sys
+        from words import add, open_words, words
+        from cjm_media_storage.errors import StoreUnavailable
+        database = open_words(sys.argv[1])
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+        try:
+            add(database, "x" * 300_000)
+        except StoreUnavailable as e:
+            print(e.root == sys.argv[1], e.reason)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        add(database, "word")
+        assert words(database) == ["word"]
+        """,
+        path,
+    )
+    assert said == "True File too large"
+
+
+def test_a_folder_that_is_gone(path):
+    folder = path.parent / "gone"
+    with closing(open_words(folder / "results.db")) as database:
+        folder.rename(path.parent / "elsewhere")
+        errors = []
+
+        def read(n):
+            try:
+                words(database)
+            except StoreUnavailable as e:
+                errors.append(e)
+
+        in_threads(1, read)
+        assert [error.reason for error in errors] == ["No such file or directory"]
+        assert "Open it again where it is" in str(errors[0])
+
+
 @pytest.mark.parametrize("damage", ["no database", "cut", "schema", "header"])
 @pytest.mark.parametrize("made_by", ["us", "an older program"])
 def test_corrupt_database_is_left_as_it_is(path, damage, made_by):
@@ -338,6 +471,31 @@ def test_a_migration_backs_up_the_state_before(path, tmp_path, beside):
     Database(path, songs_plan, 2).close()
     assert [p.name for p in folder.glob("*.backup")] == [backup.name]
     assert not list(folder.glob("*.part"))
+
+
+def test_fault_41_an_older_file_is_migrated_in_a_copy(place, temporary):
+    path = place.path / "words.db"
+    with closing(open_words(path)) as database:
+        add(database, "one", "two")
+    path.chmod(0o644)
+    with place.read_only():
+        with closing(Database(path, songs_plan, 2)) as newer:
+            assert newer.fetch("SELECT * FROM words") == [(1, "one", "none"), (2, "two", "none")]
+            in_threads(2, lambda n: newer.fetch("SELECT song FROM words"))
+            with pytest.raises(ReadOnlyStore):
+                newer.execute("DELETE FROM words")
+        assert os.listdir(temporary) == []
+        with pytest.raises(UnsupportedFormat), closing(open_words(path, version=0)):
+            pass
+    Database(path, songs_plan, 2).close()
+    assert query(path, "SELECT song FROM words") == [("none",)] * 2
+
+
+def test_fault_41_no_file_where_none_can_be_made(place):
+    with place.read_only():
+        for path in (place.path / "words.db", place.path / "new" / "words.db"):
+            with pytest.raises(ReadOnlyStore):
+                open_words(path)
 
 
 def test_a_migration_that_fails_changes_nothing(path):

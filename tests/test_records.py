@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from old import First
 from on_disk import held_by, query, unprivileged
 from results import D, analysis_row, processing_row
 from together import in_threads
 
 from cjm_media_storage.analysis import MediaAnalysisStorage
-from cjm_media_storage.errors import CorruptDatabase, InvalidHash, InvalidRecord, StoreClosed
+from cjm_media_storage.errors import CorruptDatabase, InvalidHash, InvalidRecord, ReadOnlyStore, StoreClosed
 from cjm_media_storage.hashing import hash_file
 from cjm_media_storage.processing import MediaProcessingStorage
 from cjm_media_storage.records import from_json, from_path, to_json, to_path
@@ -503,3 +504,48 @@ def test_a_thousand_calls_leak_no_descriptor(kind, storage, path):
         with pytest.raises(InvalidHash):
             save(kind, storage, kind.row(**{kind.hashes[0]: "garbage"}))
     assert (len(held_by(path)), len(os.listdir("/proc/self/fd"))) == before
+
+
+# ---- where nothing may be written
+
+
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_fault_41_results_are_read_where_nothing_may_be_written(kind, place, program, end):
+    path = place.path / "results.db"
+    program.start(
+        """
+        import os, sys
+        from results import KINDS
+        kind = KINDS[sys.argv[2]]
+        storage = kind.storage(sys.argv[1])
+        storage.save(**kind.arguments(kind.row()))
+        storage.close() if sys.argv[3] == "closed" else os.kill(os.getpid(), 9)
+        """,
+        path,
+        kind.name,
+        end,
+    ).communicate()
+    for each in place.path.iterdir():
+        each.chmod(0o644)
+    with place.read_only(), kind.storage(path) as storage:
+        assert plain(kind.get(storage, kind.row())) == plain(kind.row())
+        assert [plain(row) for row in storage.list_jobs()] == [plain(row) for row in storage] == [plain(kind.row())]
+        with pytest.raises(ReadOnlyStore):
+            save(kind, storage, kind.row(1))
+        assert not storage.save_with_logging(**kind.arguments(kind.row(1)))
+        with pytest.raises(ReadOnlyStore):
+            kind.delete(storage, kind.row())
+        assert len(storage) == 1
+
+
+def test_fault_41_files_of_older_programs_are_read_where_nothing_may_be_written(kind, place):
+    path = place.path / "results.db"
+    old = First(path)
+    old.add_result("/media/0.wav", D)
+    old.add_job("job_0", "/media/0.wav", D)
+    with place.read_only(), kind.storage(path) as storage:
+        [row] = storage.list_jobs()
+        assert getattr(row, kind.paths[0]) == "/media/0.wav"
+        assert kind.name == "analysis" or storage.get_by_job_id("job_0") == row
+        with pytest.raises(ReadOnlyStore):
+            save(kind, storage, kind.row(1))
