@@ -422,7 +422,8 @@ class ContentStore:
     def close(self) -> None:
         "Close the index and give up the staging folder; use after it raises `StoreClosed`"
         if self._cache is not None and not self._closed:
-            self._cache.write_down()
+            with contextlib.suppress(StoreUnavailable, ReadOnlyStore):  # it was replaced, or moved: see `check_root`
+                self._cache.write_down()
         self._closed = True
         self.parts.snapshots.close()
         self.parts.staging.close()

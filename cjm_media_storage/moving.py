@@ -26,7 +26,8 @@ from .hashing import hash_file
 from .ingest import copy_and_hash, open_source
 from .layout import ALGO, is_store, object_path, read_id, read_note
 from .memo import RACY
-from .rebuilding import SHOWN, SLICE, remove_database
+from .rebuilding import SLICE
+from .renewing import SHOWN, remove_database
 from .walking import Found, Progress, in_parallel, untold, walk
 
 # %% ../nbs/25_moving.ipynb #0239ea81

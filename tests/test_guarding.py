@@ -9,6 +9,7 @@ import pytest
 from on_disk import query
 
 from cjm_media_storage.guarding import IndexDatabase
+from cjm_media_storage.layout import holds_objects
 from cjm_media_storage.storage import ContentStore, CorruptDatabase, StorageError, StoreUnavailable, hash_bytes
 
 POSTER = b"a poster"
@@ -149,6 +150,25 @@ def test_many_processes_make_and_fill_a_store_at_once(tmp_path, program):
     assert said == "8"
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["no file", "a file without tables"])
+def test_an_index_that_is_made_while_it_is_looked_for_is_not_missing(tmp_path, monkeypatch, begun):
+    ContentStore(tmp_path).close()
+    database(tmp_path).unlink()
+    if begun:
+        with closing(sqlite3.connect(database(tmp_path))) as con:
+            con.execute("PRAGMA journal_mode=WAL")
+
+    def meanwhile(root):
+        monkeypatch.undo()
+        with ContentStore(root) as other:
+            other.put(POSTER)
+        return holds_objects(root)
+
+    monkeypatch.setattr("cjm_media_storage.guarding.holds_objects", meanwhile)
+    with ContentStore(tmp_path) as store:
+        assert store.read(HASH) == POSTER
+
+
 def test_reading_sees_one_moment(tmp_path):
     path = tmp_path / "index.db"
     with closing(IndexDatabase(path)) as reader, closing(IndexDatabase(path)) as writer:
@@ -163,3 +183,9 @@ def test_what_is_wrong_with_another_file_is_not_blamed_on_the_index(root):
     with ContentStore(root) as store, pytest.raises(CorruptDatabase) as caught, store._index.database.transaction():
         raise CorruptDatabase("memo.db", "it is a folder")
     assert caught.type is CorruptDatabase
+
+
+def test_a_cache_whose_store_was_moved_can_be_closed(root, tmp_path):
+    with ContentStore(root, quota=1000) as cache:
+        assert cache.read(HASH) == POSTER  # a use, which is written down at the end
+        root.rename(tmp_path / "moved")

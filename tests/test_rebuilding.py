@@ -16,7 +16,6 @@ from cjm_media_storage.layout import object_path
 from cjm_media_storage.rebuilding import rebuild_index
 from cjm_media_storage.snapshots import check_snapshot, facts_of, read_snapshot, snapshot
 from cjm_media_storage.storage import (
-    Conflict,
     ContentStore,
     CorruptDatabase,
     LocksUnreliable,
@@ -184,39 +183,6 @@ def test_what_is_wrong_in_the_tree_is_left_as_it_is(root):
     assert report.problems == {"corrupt": 1, "misplaced": 1, "foreign": 2}
     assert all((root / path).read_bytes() == POSTER for path in wrong)
     assert report.objects == 1
-
-
-def test_of_two_files_of_an_object_the_one_that_was_handed_out_is_taken(root):
-    for extension in ("aaa", "zzz", ""):
-        path = root / object_path("assets", HASH[7:], extension)
-        path.write_bytes(POSTER)
-    report = rebuild_index(root)
-    assert (report.objects, report.problems) == (1, {"foreign": 3})
-    with ContentStore(root) as store:
-        assert store.get(HASH).extension == "jpg"
-        assert object_path("assets", HASH[7:], "jpg") not in {found.path for found in report.left_out}
-
-
-def test_files_that_were_moved_into_the_trash(root, tmp_path):
-    with ContentStore(root) as store:
-        for name in ("known.nfo", "unknown.nfo"):
-            (tmp_path / name).write_text("my notes")
-            store.trash.take_file(tmp_path / name, "in the way")
-            if name == "known.nfo":
-                snapshot(store).rename(root / ".store" / "backup" / "index-29990101T000000Z.jsonl")
-    database(root).unlink()
-    assert rebuild_index(root).trashed == 3
-    with ContentStore(root) as store:
-        known, unknown = [item for item in store.trash if not item.hash][:: 1 if _first_known(store) else -1]
-        store.trash.restore(known)
-        assert (tmp_path / "known.nfo").read_text() == "my notes"
-        with pytest.raises(Conflict):  # nobody knows where it was; it stays
-            store.trash.restore(unknown)
-        assert len(store.trash) == 2
-
-
-def _first_known(store):
-    return next(item for item in store.trash if not item.hash).origin.endswith("known.nfo")
 
 
 def test_by_name_and_size_alone_nothing_is_believed_before_it_is_read(root):
