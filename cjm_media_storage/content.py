@@ -32,6 +32,7 @@ from .ingest import Content, Staging
 from .keeping import Keeps, Pins, needed_by
 from cjm_media_storage.layout import (
     ALGO,
+    check_not_moving,
     digest_of,
     digest_prefix,
     extension_of,
@@ -42,6 +43,7 @@ from .memo import Memo
 from .objects import Objects
 from .putting import PutResult, Putting, check_terms
 from .records import path_key, to_path, to_text
+from .snapshots import Snapshots
 from .trash import RETENTION, Trash, Trashed, check_retention
 
 # %% ../nbs/19_content.ipynb #ce998704
@@ -59,6 +61,7 @@ class Parts:
     staging: Staging
     trash: Trash
     pins: Pins
+    snapshots: Snapshots
     memo: Memo | None
     lock: FileLock
     locks_work: bool  # Or does nobody else use the store?
@@ -67,13 +70,15 @@ class Parts:
     marked: os.stat_result
 
     def check_root(self) -> None:
-        "Raise `StoreUnavailable` if another store, or none, is at our root: its files would get rows in our index"
+        "Raise `StoreUnavailable` if another store, index, or none, is at our root: its files would get rows in ours"
         try:
             same = os.path.samestat(os.stat(self.marker), self.marked) or read_id(self.root) == self.id
         except (FileNotFoundError, NotADirectoryError) as e:
+            check_not_moving(self.root)
             raise StoreUnavailable(os.fspath(self.root)) from e
         if not same:
             raise StoreUnavailable(os.fspath(self.root))
+        self.index.database.check_place()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -105,6 +110,8 @@ class ContentStore:
         folder_mode: int = 0o755,  # Permission bits of folders; 0o2775 shares the store with a group
         memo: bool = True,  # Remember the hashes of files that are put, so that unchanged ones are not read again?
         exclusive: bool = False,  # Does nobody else use the store while it is open? For disks on which locks fail
+        create: bool = True,  # Make a store if there is none? If not, `StoreUnavailable`
+        id: str | None = None,  # That the store must have; `StoreUnavailable` if another one, or none, is there
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
         quota: int | None = None,  # Bytes, for a cache: beyond, what is not needed and not used for longest goes
         disk: Disk = DISK,
@@ -120,7 +127,7 @@ class ContentStore:
             "quota": quota,
             "disk": disk,
         }
-        self.id = open_root(self.root, disk, folder_mode)
+        self.id = self._options["id"] = open_root(self.root, disk, folder_mode, create, id)
         self.parts = self._assemble(object_mode, folder_mode, memo, exclusive, timeout, disk)
         self.trash = self.parts.trash
         self._index, self._objects = self.parts.index, self.parts.objects
@@ -136,6 +143,7 @@ class ContentStore:
         )
         self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
         self._closed = False
+        self._index.database.guard, self._index.database.written = self.parts.check_root, self.parts.snapshots.changed
         self.trash.recover()
 
     def _assemble(
@@ -152,7 +160,8 @@ class ContentStore:
         marked = os.stat(marker)
         lock = FileLock(own / "lock", disk)
         self.locks_work = lock.works()  # False: some network file systems grant a lock to everybody
-        index = Index(own / "index.db", own / "backup", disk, timeout)
+        index = Index(own / "index.db", own / "backup", disk, timeout, self.root)
+        index.claim(self.id)
         memory = Memo(own / "memo.db") if memo else None
         for path in own.glob("*.db*"):
             # a log that another process has just folded in; a read-only disk
@@ -162,9 +171,23 @@ class ContentStore:
         objects = Objects(self.root, staging, disk, object_mode, folder_mode)
         trash = Trash(own / "trash", index, objects, lambda: self.parts.alone(), disk)
         pins = Pins(own / "pins", staging, disk, folder_mode)
+        snapshots = Snapshots(self.root, self.id, index, disk, folder_mode & 0o666)
         works = self.locks_work or exclusive
         return Parts(
-            self.root, self.id, index, objects, staging, trash, pins, memory, lock, works, disk, marker, marked
+            self.root,
+            self.id,
+            index,
+            objects,
+            staging,
+            trash,
+            pins,
+            snapshots,
+            memory,
+            lock,
+            works,
+            disk,
+            marker,
+            marked,
         )
 
     # ---- putting
@@ -461,8 +484,10 @@ class ContentStore:
     def close(self) -> None:
         "Close the index and give up the staging folder; use after it raises `StoreClosed`"
         if self._cache is not None and not self._closed:
-            self._cache.write_down()
+            with contextlib.suppress(StoreUnavailable, ReadOnlyStore):  # it was replaced, or moved: see `check_root`
+                self._cache.write_down()
         self._closed = True
+        self.parts.snapshots.close()
         self.parts.staging.close()
         self.parts.lock.close()
         self._index.database.close()

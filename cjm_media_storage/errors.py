@@ -6,8 +6,9 @@
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
-           'CorruptDatabase', 'UnsafePath', 'StoreClosed', 'StoreUnavailable', 'LocksUnreliable', 'StoreBusy',
-           'NoSpace', 'ReadOnlyStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
+           'CorruptDatabase', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed', 'StoreUnavailable',
+           'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore', 'OutsideLibrary', 'ReadOnlyFile',
+           'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -168,8 +169,28 @@ class UnsupportedFormat(StorageError):
 class CorruptDatabase(StorageError):
     "A file that is not a SQLite database, or is damaged"
 
-    fields = ("path", "reason")
+    fields: tuple[str, ...] = ("path", "reason")
     template = "{path} cannot be used as a database: {reason}. The file was left as it is; restore it from a backup"
+
+
+class IndexCorrupt(CorruptDatabase):
+    "An index that is damaged, or is that of another store"
+
+    fields = ("path", "reason", "root")
+    template = (
+        "the index {path} cannot be used: {reason}. The objects are not touched by that; make a new index with"
+        " cjm_media_storage.rebuilding.rebuild_index({root!r}), which keeps the old one aside"
+    )
+
+
+class IndexMissing(StorageError):
+    "A store that holds objects, and has no index of them"
+
+    fields = ("root",)
+    template = (
+        "{root} holds objects, but its index is gone. Nothing was made in its place; make a new index with"
+        " cjm_media_storage.rebuilding.rebuild_index({root!r})"
+    )
 
 
 class UnsafePath(StorageError):
@@ -189,7 +210,7 @@ class StoreClosed(StorageError):
 class StoreUnavailable(StorageError):
     "A store or database that is out of reach: moved, unmounted, on a disk that fails, or another one by now"
 
-    fields = ("root", "reason")
+    fields: tuple[str, ...] = ("root", "reason")
     template = "{root} is unavailable: {reason}. Open it again where it is, or when its disk is back"
 
     def __init__(
@@ -198,6 +219,14 @@ class StoreUnavailable(StorageError):
         reason: str = "it is no longer the store that was opened",
     ) -> None:
         super().__init__(root, reason)
+
+
+class StoreMoved(StoreUnavailable):
+    "A store that was moved to `place`"
+
+    fields = ("root", "place")
+    reason = "it was moved"
+    template = "{root} was moved to {place}. Nothing was written; open the store there"
 
 
 class LocksUnreliable(StorageError):

@@ -6,6 +6,8 @@
 __all__ = ['USED', 'StoredObject', 'Source', 'Reference', 'NewSource', 'NewReference', 'without_credentials', 'Entry', 'Index']
 
 # %% ../nbs/12_index.ipynb #74f768f4
+import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -13,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .database import Database
-from .errors import ObjectNotFound
+from .errors import IndexCorrupt, ObjectNotFound, ReadOnlyStore
 from .files import DISK, Disk
+from .guarding import IndexDatabase
 from .layout import ALGO, object_path
 from .records import from_path
-from .schema import VERSION, plan
 
 # %% ../nbs/12_index.ipynb #05982243
 @dataclass(frozen=True)
@@ -150,8 +151,9 @@ class Index:
         backup: Path | None = None,  # Folder for backups before a migration
         disk: Disk = DISK,
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
+        root: Path | None = None,  # Of the store: if it holds objects, the file must be there
     ) -> None:
-        self.database = Database(path, plan, VERSION, backup=backup, timeout=timeout, disk=disk)
+        self.database = IndexDatabase(path, root, backup, disk, timeout)
 
     # ---- objects
 
@@ -414,3 +416,16 @@ class Index:
             self.database.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
         row = self.database.fetch_one("SELECT value FROM meta WHERE key = ?", (key,))
         return None if row is None else str(row[0])
+
+    def claim(
+        self,
+        id: str,  # Of the store
+    ) -> None:
+        "Check that this is the index of the store `id`, or make it so if it is nobody's yet; `IndexCorrupt` if not"
+        found = self.fact("store")
+        if found is None:
+            with contextlib.suppress(ReadOnlyStore):  # the next who may write does it
+                self.fact("store", id)
+        elif found != id:
+            root = os.fspath(self.database.root or "")
+            raise IndexCorrupt(self.database.path, f"it is that of another store, {found}", root)

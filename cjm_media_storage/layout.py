@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALGO', 'FORMAT', 'normalize_extension', 'extension_of', 'check_namespace', 'object_path', 'is_object_path',
-           'digest_of', 'digest_prefix', 'is_store', 'open_root', 'read_id']
+           'digest_of', 'digest_prefix', 'is_store', 'open_root', 'read_note', 'check_not_moving', 'holds_objects',
+           'read_id']
 
 # %% ../nbs/10_layout.ipynb #891117c6
 import contextlib
@@ -20,6 +21,8 @@ from cjm_media_storage.errors import (
     InvalidHash,
     InvalidNamespace,
     NotAStore,
+    StoreMoved,
+    StoreUnavailable,
     UnsupportedFormat,
 )
 from .files import Disk, NoHardLink
@@ -123,11 +126,16 @@ def open_root(
     root: Path,  # Folder of the store; made if it is missing
     disk: Disk,
     folder_mode: int,  # Permission bits of folders that are made
+    create: bool = True,  # Make a store if there is none?
+    id: str | None = None,  # Of the store that must be there; any, if None
 ) -> str:  # The id of the store
-    "Read the marker of the store at `root`, or mark an empty folder as a new store"
+    "Read the marker of the store at `root`, or mark an empty folder as a new store; `StoreUnavailable` if it is away"
     marker = root / ".store" / "format.json"
+    check_not_moving(root)
     if marker.exists():
-        return read_id(root)
+        return _expected(root, id)
+    if id is not None or not create:
+        raise StoreUnavailable(os.fspath(root), "there is no store")
     disk.make_folder(root, folder_mode)
     if any(name != ".store" for name in os.listdir(root)):
         if marker.exists():  # another process was first, and has put something already
@@ -154,6 +162,50 @@ def open_root(
     disk.unlink(part)
     disk.sync_folder(marker.parent)
     return read_id(root)
+
+
+def _expected(
+    root: Path,  # A store
+    id: str | None,  # That it must have; any, if None
+) -> str:
+    "The id of the store at `root`, if it is the right one"
+    found = read_id(root)
+    if id not in (None, found):
+        raise StoreUnavailable(os.fspath(root), f"another store is there, {found} instead of {id}")
+    return found
+
+
+def read_note(
+    root: Path,
+    name: str,  # 'moved', 'moving'
+) -> dict[str, str]:  # Empty if there is none
+    "What a move of the store has left at `root`"
+    try:
+        note: dict[str, str] = json.loads((root / ".store" / f"{name}.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return note
+
+
+def check_not_moving(
+    root: Path,
+) -> None:
+    "Raise `StoreMoved` if the store of `root` is elsewhere now, `StoreUnavailable` if it is still on its way here"
+    if source := read_note(root, "moving").get("from"):
+        reason = f"its move from {source} is not complete; call move_root({source!r}, {os.fspath(root)!r}) again"
+        raise StoreUnavailable(os.fspath(root), reason)
+    if not is_store(root) and (place := read_note(root, "moved").get("to")):
+        raise StoreMoved(os.fspath(root), place)
+
+
+def holds_objects(
+    root: Path,  # A store
+) -> bool:
+    "Is there anything in its namespaces or its trash?"
+    namespaces = [entry.path for entry in os.scandir(root) if _NAMESPACE.fullmatch(entry.name) and entry.is_dir()]
+    if any(os.listdir(path) for path in namespaces):
+        return True
+    return any(files for _, _, files in os.walk(root / ".store" / "trash"))
 
 
 def read_id(

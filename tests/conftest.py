@@ -92,6 +92,15 @@ def open_folder():
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def quick(tmp_path):
+    "A folder in memory, where there is one: for tests that sync thousands of times, and cut no power"
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(params=["disk", "folder"])
 def place(request, open_folder):
     "A folder that a test can close for writing"

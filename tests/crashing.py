@@ -1,7 +1,7 @@
 """A model of a disk that loses what was not synced.
 
-A `Tape` is a real disk that writes down what it is asked to change. From the tape, every state is made in which a power cut
-could leave the folder: after each call, with each choice of the changes that no sync has covered yet. What the database
+A `Tape` is a real disk that writes down what it is asked to change. From the tape, every state is made in which a power
+cut could leave the folder: after each call, with each choice of the changes that no sync has covered yet. What the database
 commits is taken for durable, which real power cuts prove (test_power).
 """
 
@@ -99,7 +99,7 @@ class Tape(Disk):
         inner = database._nested
 
         def nested(connection, con):
-            return _after(inner(connection, con), lambda: connection.depth == 0 and self._committed(con))
+            return After(inner(connection, con), lambda: connection.depth == 0 and self._committed(con))
 
         database._nested = nested
 
@@ -107,7 +107,7 @@ class Tape(Disk):
         self.note("commit", data=con.serialize())
 
 
-class _after:
+class After:
     "A context manager with something to be done after it, where it ends well"
 
     def __init__(self, inner, then):

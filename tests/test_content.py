@@ -381,6 +381,37 @@ def test_fault_50_listing_in_constant_memory(store):
     assert (count, len(os.listdir("/proc/self/fd"))) == (many, handles)
 
 
+def test_fault_40_no_store_is_made_where_one_should_be(tmp_path):
+    with ContentStore(tmp_path / "store") as store:
+        store.put(POSTER)
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    for options in ({"create": False}, {"id": store.id}):
+        with pytest.raises(StoreUnavailable):
+            ContentStore(store.root, **options)
+        assert not store.root.exists()
+    store.root.mkdir()  # a mount point
+    for options in ({"create": False}, {"id": store.id}):
+        with pytest.raises(StoreUnavailable):
+            ContentStore(store.root, **options)
+    assert list(store.root.iterdir()) == []
+    ContentStore(store.root).close()  # another disk
+    with pytest.raises(StoreUnavailable, match="another store"):
+        ContentStore(store.root, id=store.id)
+    with ContentStore(tmp_path / "unmounted", create=False, id=store.id) as moved:
+        assert moved.read(HASH) == POSTER
+
+
+def test_fault_40_a_worker_makes_no_store_on_an_empty_mount_point(store):
+    travelling = pickle.dumps(store)
+    store.root.rename(store.root.with_name("unmounted"))
+    store.root.mkdir()
+    with pytest.raises(StoreUnavailable):
+        pickle.loads(travelling)
+    assert list(store.root.iterdir()) == []
+    with pytest.raises(StoreUnavailable):
+        store.put(POSTER)
+
+
 @pytest.mark.parametrize("end", ["closed", "killed", "killed in a put"])
 def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, end):
     root = place.path / "store"

@@ -1,5 +1,5 @@
-"""Short workloads on a modelled disk, cut off after every call, with every choice of what was not synced yet. Whatever is
-left: the store opens, what it lists is right, and what was acknowledged is there."""
+"""Short workloads on a modelled disk, cut off after every call, with every choice of what was not synced yet. Whatever
+is left: the store opens, what it lists is right, and what was acknowledged is there."""
 
 import pytest
 from crashing import Tape, Volume, build

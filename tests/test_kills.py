@@ -1,5 +1,5 @@
-"""Killed, or told of an error, at every system call that changes a disk: strace does it to real processes. Afterwards all
-that was acknowledged is there, all that is listed is right, and the same work succeeds when it is done again."""
+"""Killed, or told of an error, at every system call that changes a disk: strace does it to real processes. Afterwards
+all that was acknowledged is there, all that is listed is right, and the same work succeeds when it is done again."""
 
 import os
 import shutil

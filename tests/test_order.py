@@ -1,5 +1,5 @@
-"""The order of calls: bytes are synced before they get a name, names before the index says that they are there, and only
-then is anything acknowledged. Leave any one sync out, and this fails."""
+"""The order of calls: bytes are synced before they get a name, names before the index says that they are there, and
+only then is anything acknowledged. Leave any one sync out, and this fails."""
 
 import os
 
