@@ -1,8 +1,8 @@
 """A model of a disk that loses what was not synced.
 
 A `Tape` is a real disk that writes down what it is asked to change. From the tape, every state is made in which a power
-cut could leave the folder: after each call, with each choice of the changes that no sync has covered yet. What the database
-commits is taken for durable, which real power cuts prove (test_power).
+cut could leave the folder: after each call, with each choice of the changes that no sync has covered yet. What the
+database commits is taken for durable, which real power cuts prove (test_power).
 """
 
 import itertools
