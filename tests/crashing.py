@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cjm_media_storage.files import Disk
 
-CHOICES = 7  # Pending changes of which every subset is tried; of more, as many at random
+CHOICES = 5  # Pending changes of which every subset is tried; of more, as many at random
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,21 @@ STEPS = {
     "restore": (lambda store: store.trash.restore(hash_bytes(A)), {A: LIVE}),
     "purge": (lambda store: store.trash.purge(everything=True), {A: GONE}),
 }
+PLAIN, NO_LINKS, NO_SYNCFS = {}, {"hardlink": False}, {"syncfs": False}
 WORKLOADS = [
-    ["put", "put another", "put again"],
-    ["put many"],
-    ["put", "put many"],
-    ["put", "put for actors", "delete"],
-    ["put", "delete", "put again"],
-    ["put", "delete", "restore"],
-    ["put", "delete", "purge", "put"],
-    ["put many", "delete", "put many"],
+    (PLAIN, ["put", "put another", "put again"]),
+    (PLAIN, ["put many"]),
+    (PLAIN, ["put", "put many"]),
+    (PLAIN, ["put", "put for actors", "delete"]),
+    (PLAIN, ["put", "delete", "put again"]),
+    (PLAIN, ["put", "delete", "restore"]),
+    (PLAIN, ["put", "delete", "purge", "put"]),
+    (PLAIN, ["put many", "delete", "put many"]),
+    (NO_LINKS, ["put", "put another"]),
+    (NO_LINKS, ["put", "delete", "put again"]),
+    (NO_LINKS, ["put", "delete", "restore"]),
+    (NO_LINKS, ["put many"]),
+    (NO_SYNCFS, ["put many"]),
 ]
 
 
@@ -84,10 +90,11 @@ def check(root, calls, steps):
             assert store.read(store.put(content).hash, verify=True) == content
 
 
-@pytest.mark.parametrize("steps", WORKLOADS, ids=", ".join)
-@pytest.mark.parametrize(
-    "abilities", [{}, {"hardlink": False}, {"syncfs": False}], ids=["plain", "no links", "no syncfs"]
-)
+def name(value):
+    return ", ".join(value if isinstance(value, list) else [f"no {ability}" for ability in value] or ["plain"])
+
+
+@pytest.mark.parametrize(("abilities", "steps"), WORKLOADS, ids=name)
 def test_fault_22_whatever_a_power_cut_leaves_is_a_good_store(tmp_path, steps, abilities):
     disk = Tape(tmp_path / "store", **abilities)
     volume = perform(tmp_path / "store", disk, steps)

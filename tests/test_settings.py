@@ -28,7 +28,15 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
     tests = {path.stem.removeprefix("test_") for path in ROOT.glob("tests/test_*.py")}
     # errors are raised in all the others, and storage is the face of them all
     assert names - tests == {"errors", "storage"}
-    assert tests - names == {"built", "crashes", "kills", "order", "power", "settings", "style"}  # of the project as a whole
+    assert tests - names == {
+        "built",
+        "crashes",
+        "kills",
+        "order",
+        "power",
+        "settings",
+        "style",
+    }  # of the project as a whole
 
 
 def test_every_promise_in_faults_md_is_tested_and_every_such_test_is_listed():
