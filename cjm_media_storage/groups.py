@@ -142,6 +142,7 @@ class Group:
         stop: threading.Event | None = None,  # Set when the store fails; then, or when others set it, nothing is begun
     ) -> None:
         self._putting, self._durability, self._stop = putting, durability, stop or threading.Event()
+        self._process = os.getpid()
         self._durable = durability != "none"
         self.jobs: list[Job] = []
         self.tasks: list[Future[None]] = []
@@ -480,7 +481,9 @@ class Group:
     # ---- the end
 
     def discard(self) -> None:
-        "Remove what was staged; doing it twice is fine"
+        "Remove what was staged; doing it twice is fine, and in a forked child it is left to the parent"
+        if self._process != os.getpid():
+            return
         for job in self.jobs:
             if job.staged is not None:
                 self._putting.disk.unlink(job.staged)
