@@ -807,6 +807,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'cjm_media_storage/placing.py'),
                                            'cjm_media_storage.placing.Places._adopt': ( 'placing.html#places._adopt',
                                                                                         'cjm_media_storage/placing.py'),
+                                           'cjm_media_storage.placing.Places._check_nobody_at': ( 'placing.html#places._check_nobody_at',
+                                                                                                  'cjm_media_storage/placing.py'),
                                            'cjm_media_storage.placing.Places._commit': ( 'placing.html#places._commit',
                                                                                          'cjm_media_storage/placing.py'),
                                            'cjm_media_storage.placing.Places._forget': ( 'placing.html#places._forget',

@@ -133,6 +133,7 @@ class Places:
             return self._adopt(new, old, seen)
         ours = seen is not None and old is not None and self._is_ours(old, seen)
         if seen and not ours:
+            self._check_nobody_at(new.path, old)
             self._may_overwrite(new.path, seen, overwrite)
         self._make_folder(new.path.parent)
         with self.copies.made(new.hash, new.link_mode, new.path) as (part, used):
@@ -152,6 +153,16 @@ class Places:
             return self.copies.is_kept(seen.hash)
         self.copies.rescue(seen, old.path)
         return True
+
+    def _check_nobody_at(
+        self,
+        path: Path,
+        old: Publication | None,
+    ) -> None:
+        "Raise `Changed` if another process has just published there: whoever was at it has committed by now"
+        with self.rows.transaction():
+            if self.rows.at(path) != old:
+                raise Changed
 
     def _may_overwrite(
         self,

@@ -237,6 +237,20 @@ def test_who_comes_second_is_told_and_leaves_nothing(places):
     assert ((places.folder / "poster.jpg").read_bytes(), os.listdir(places.folder)) == (b"a poster", ["poster.jpg"])
 
 
+def test_a_file_that_another_process_has_just_published_is_no_conflict(places, monkeypatch):
+    wanted, look = new(places, b"a poster"), places.look
+
+    def look_late(path):
+        monkeypatch.undo()
+        bring(places, b"other")
+        return look(path)
+
+    monkeypatch.setattr(places, "look", look_late)
+    with pytest.raises(Changed):
+        places.bring(wanted, None, True)
+    assert ((places.folder / "poster.jpg").read_bytes(), len(places._store.trash)) == (b"other", 0)
+
+
 def test_fault_35_a_path_that_another_spelling_has_taken_is_not_committed(places):
     bring(places, b"a poster")
     with pytest.raises(Changed):
