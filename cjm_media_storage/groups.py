@@ -99,6 +99,7 @@ class Job:
     staged: Path | None = None
     spot: Spot | None = None
     entry: Entry | None = None  # The row to be written
+    final: Path | None = None  # Where its bytes are, if they were placed
     link_mode: str = "none"
     result: PutResult | None = None
     error: Exception | None = None
@@ -142,6 +143,7 @@ class Group:
         stop: threading.Event | None = None,  # Set when the store fails; then, or when others set it, nothing is begun
     ) -> None:
         self._putting, self._durability, self._stop = putting, durability, stop or threading.Event()
+        self._process = os.getpid()
         self._durable = durability != "none"
         self.jobs: list[Job] = []
         self.tasks: list[Future[None]] = []
@@ -379,10 +381,11 @@ class Group:
         spot = self._putting.look(job.incoming, job.terms, entries, self._seen)
         entry = spot.entry
         if not spot.known:
-            link_mode = self._place(job, job.incoming, spot)
+            job.final = self._putting.objects.path(entry)
+            link_mode = self._place(job, job.incoming, spot, job.final)
             if link_mode is None:
                 return
-            job.link_mode, entry = link_mode, self._putting.placed(spot)
+            job.link_mode, entry = link_mode, self._putting.placed(spot, job.final)
             entries[:] = [other for other in entries if other.namespace != entry.namespace] + [entry]
         job.spot, job.entry = spot, entry
 
@@ -391,9 +394,9 @@ class Group:
         job: Job,
         incoming: Incoming,
         spot: Spot,
+        final: Path,
     ) -> str | None:  # As `Objects.place`
         putting, objects = self._putting, self._putting.objects
-        final = objects.path(spot.entry)
         elsewhere = objects.path(spot.elsewhere) if spot.elsewhere is not None else None
         if spot.durable is not self._durable or (job.staged is None and elsewhere is None):
             incoming = replace(incoming, staged=job.staged)
@@ -466,7 +469,7 @@ class Group:
             self._putting.trash.forget(job.spot.trashed)
         if not (entry.id or created):  # somebody else was faster
             (entry,) = self._putting.index.entries(entry.digest, entry.namespace)
-        job.result = self._putting.result(entry, created, job.link_mode)
+        job.result = self._putting.result(entry, created, job.link_mode, job.final if created else None)
 
     def _remember(self) -> None:
         "Remember the hashes of files that were read"
@@ -480,7 +483,9 @@ class Group:
     # ---- the end
 
     def discard(self) -> None:
-        "Remove what was staged; doing it twice is fine"
+        "Remove what was staged; doing it twice is fine, and in a forked child it is left to the parent"
+        if self._process != os.getpid():
+            return
         for job in self.jobs:
             if job.staged is not None:
                 self._putting.disk.unlink(job.staged)

@@ -238,10 +238,11 @@ class Putting:
         with self.lock.shared():  # from the first look to the commit: nothing is collected in between
             self.check_root()
             spot = self.look(incoming, terms, self.index.entries(digest, trashed=True))
-            link_mode = "none" if spot.known else self._place(incoming, spot)
+            final = self.objects.path(spot.entry)
+            link_mode = "none" if spot.known else self._place(incoming, spot, final)
             if link_mode is None:
                 return None
-            entry = spot.entry if spot.known else self.placed(spot)
+            entry = spot.entry if spot.known else self.placed(spot, final)
             source = self.source_of(incoming, facts)
             options = {"corrected": spot.corrected, "durable": spot.durable}
             created = self.index.commit(entry, source, facts.reference, **options)
@@ -279,11 +280,10 @@ class Putting:
         self,
         incoming: Incoming,
         spot: Spot,
+        final: Path,
     ) -> str | None:  # As `Objects.place`
         elsewhere = self.objects.path(spot.elsewhere) if spot.elsewhere else None
-        return self.objects.place(
-            incoming, elsewhere, self.objects.path(spot.entry), self.synced(spot.entry), spot.durable
-        )
+        return self.objects.place(incoming, elsewhere, final, self.synced(spot.entry), spot.durable)
 
     def synced(
         self,
@@ -295,10 +295,10 @@ class Putting:
     def placed(
         self,
         spot: Spot,
+        final: Path,  # Where they are
     ) -> Entry:
         "The row of an object whose bytes are in place"
-        entry = spot.entry
-        stat = os.stat(self.objects.path(entry))
+        entry, stat = spot.entry, os.stat(final)
         facts = (entry.digest, entry.namespace, entry.extension, stat.st_size, stat.st_mtime_ns)
         return Entry(0, *facts, created_at=time.time(), boot=entry.boot)
 
@@ -316,9 +316,10 @@ class Putting:
         entry: Entry,
         created: bool,
         link_mode: str,
+        final: Path | None = None,  # Where it is, if that is known
     ) -> PutResult:
         "What is told of an object that was put"
-        path = self.objects.path(entry)
+        path = final or self.objects.path(entry)
         facts = (f"{ALGO}:{entry.digest}", entry.size, entry.namespace, entry.extension, path, entry.created_at)
         return PutResult(*facts, created, link_mode)
 

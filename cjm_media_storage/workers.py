@@ -7,6 +7,8 @@ __all__ = ['Workers', 'workers']
 
 # %% ../nbs/17_workers.ipynb #53ac5f8e
 import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -25,7 +27,9 @@ class Workers:
         name: str,  # Of the threads
     ) -> None:
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._work, name=f"{name}-{n}") for n in range(count)]
+        self._process = os.getpid()
+        # Of a program that ends, they are not waited for: it may have forgotten them.
+        self._threads = [threading.Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(count)]
         for thread in self._threads:
             thread.start()
 
@@ -53,7 +57,9 @@ class Workers:
             del task, future, function  # nothing is kept alive by a thread that waits
 
     def close(self) -> None:
-        "Cancel what has not begun, and wait for the rest"
+        "Cancel what has not begun, and wait for the rest, unless that is the parent's, or can go on no more"
+        if self._process != os.getpid() or sys.is_finalizing():
+            return
         while not self._tasks.empty():
             with contextlib.suppress(Exception):  # a worker was faster
                 if (task := self._tasks.get_nowait()) is not None:

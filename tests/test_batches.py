@@ -278,6 +278,41 @@ def test_a_thread_goes_on_with_its_batch_when_the_main_thread_has_ended(tmp_path
     assert program(text, tmp_path / "store") == "True\n99 100"
 
 
+def test_a_program_that_forgets_its_batch_ends(tmp_path, program):
+    text = """
+        import sys
+        from cjm_media_storage.storage import ContentStore
+
+        outcomes = ContentStore(sys.argv[1]).put_many(b"poster %d" % n for n in range(5000))
+        print(next(outcomes).result.created)
+    """
+    assert program(text, tmp_path / "store") == "True"
+    with ContentStore(tmp_path / "store") as store:
+        assert (store.read(hash_bytes(b"poster 0"), verify=True), staged(store)) == (b"poster 0", [])
+
+
+def test_fault_54_a_forked_child_leaves_the_group_of_its_parent_alone(tmp_path, program):
+    text = """
+        import os, sys
+        from cjm_media_storage.groups import Group, Job
+        from cjm_media_storage.putting import check_terms
+        from cjm_media_storage.storage import ContentStore
+
+        store = ContentStore(sys.argv[1])
+        group = Group(store._putting, "batch")
+        group.jobs = [Job(content, content, check_terms()) for content in (b"a poster", b"a portrait")]
+        group.receive(group.jobs)
+        child = os.fork()
+        if not child:
+            group.discard()
+            os._exit(0)
+        os.waitpid(child, 0)
+        group.store()
+        print([job.result.created for job in group.jobs])
+    """
+    assert program(text, tmp_path / "store") == "[True, True]"
+
+
 def test_the_mode_of_files_and_the_extension(tmp_path, small_groups):
     for n in range(30):
         (tmp_path / f"{n}.JPG").write_bytes(b"%d" % n)

@@ -38,6 +38,33 @@ def test_nested_transactions_are_one(database, journal):
     assert query(database.path, "SELECT word FROM words") == [("outer",), ("inner",)]
 
 
+def test_a_transaction_that_need_not_be_durable_does_not_wait_for_the_disk(database):
+    def synchronous(con):
+        return con.execute("PRAGMA synchronous").fetchone()[0]
+
+    extra, normal = 3, 1
+    with database.transaction() as con:
+        assert synchronous(con) == extra
+        with database.transaction(durable=False):
+            assert synchronous(con) == extra
+    with database.transaction(durable=False):
+        assert synchronous(con) == normal
+        with database.transaction():
+            add(database, "quick")
+    with pytest.raises(RuntimeError), database.transaction(durable=False):
+        raise RuntimeError
+    assert (synchronous(con), words(database)) == (extra, ["quick"])
+
+
+def test_any_number_of_values_in_a_query(database):
+    with database.transaction() as con:
+        con.executemany("INSERT INTO words (word) VALUES (?)", [(str(n),) for n in range(1500)])
+    values = [str(n) for n in range(0, 3000, 2)]
+    rows = database.fetch_in("SELECT word FROM words WHERE id > ? AND word IN (…)", values, (1,))
+    assert sorted(int(word) for (word,) in rows) == list(range(2, 1500, 2))
+    assert database.fetch_in("SELECT word FROM words WHERE word IN (…)", []) == []
+
+
 @pytest.mark.parametrize("where", ["outer", "inner", "statement"])
 def test_a_failed_block_leaves_nothing(database, where):
     add(database, "before")

@@ -490,6 +490,17 @@ def test_what_was_durable_stays_so(store):
     assert boots(store) == {"", boot_id()}
 
 
+def test_a_doubtful_object_that_is_right_is_durable_from_then_on(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        path = store.put(b"a poster", durability="none").path
+        doubtful(store)
+        calls.clear()
+        store.put(b"a poster", durability="none")
+        assert boots(store) == {""}
+        synced = {args[0] for name, args in calls if name in ("sync_file", "sync_folder")}
+        assert {path, *path.parents[:4]} <= synced
+
+
 def test_a_moved_file_is_always_synced(store, tmp_path):
     (tmp_path / "film.mkv").write_bytes(b"a film")
     store.put(tmp_path / "film.mkv", move=True, durability="none")

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,37 @@ def test_only_what_is_new_is_written(index):
     assert not index.commit(known, source, reference)
     index.database.transaction = written
     assert (index.database.fetch_one("PRAGMA data_version"), index.totals()) == before
+
+
+def test_what_is_durable_is_never_said_not_to_be(index):
+    "Somebody else made it durable, after we looked and before we wrote"
+    unsynced = replace(entry(), boot="this boot")
+    assert index.commit(unsynced)
+    (seen,) = index.entries(DIGEST)
+    index.commit(entry())
+    for late in (unsynced, seen):
+        assert not index.commit(late, corrected=True)
+        assert index.entries(DIGEST)[0].boot == ""
+
+
+def test_many_are_looked_up_at_once(index):
+    digests = [f"{n:064x}" for n in range(1200)]
+    with index.database.transaction() as con:
+        for digest in digests:
+            index.write(con, entry(digest), NewSource(f"/{digest}"), None, 1.0)
+    index.commit(entry(digests[0], "actors"))
+    found = index.entries_of([*digests, DIGEST])
+    assert list(found) == digests
+    assert [each.namespace for each in found[digests[0]]] == ["assets", "actors"]
+    assert index.live([*digests, DIGEST]) == set(digests)
+    entries = [found[digest][0] for digest in digests]
+    sources = [NewSource(f"/{digest}") for digest in digests]
+    now = entries[1].used_at + 1
+    assert index.unsaid(entries[1:], sources[1:], now) == [False] * 1199
+    assert index.unsaid(entries[1:], [None] * 1199, now) == [False] * 1199
+    assert index.unsaid(entries[1:], sources[:-1], now) == [True] * 1199
+    assert index.unsaid(entries[1:3], [NewSource("/new", "TMDB"), None], now) == [True, False]
+    assert index.unsaid(entries[1:3], sources[1:3], now + 1000) == [True, True]
 
 
 def test_one_url_with_several_objects_in_order_of_time(index, monkeypatch):

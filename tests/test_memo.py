@@ -231,3 +231,24 @@ def test_closed_memo_hashes(path):
 def test_missing_file_is_an_error(path):
     with Memo(path) as memo, pytest.raises(FileNotFoundError):
         memo.hash_file(path.with_name("gone"))
+
+
+def test_many_files_are_remembered_and_recalled_at_once(path, tmp_path, fine_clock):
+    names = [tmp_path / str(n) for n in range(1100)]
+    for name in names:
+        name.touch()
+    found, began = [os.stat(name) for name in names], time.time_ns() + SECOND
+    with Memo(path) as memo:
+        hashes = [hash_bytes(b"%d" % n) for n in range(1100)]
+        assert memo.recall_many(found) == [None] * 1100
+        assert memo.remember_many(zip(found[1:], hashes[1:], [began] * 1099, strict=True)) == 1099
+        assert memo.recall_many(found) == [None, *hashes[1:]]
+        assert [memo.recall(each) for each in found[:3]] == [None, *hashes[1:3]]
+        names[1].write_bytes(b"changed")
+        assert memo.recall_many([os.stat(names[1]), found[2]]) == [None, hashes[2]]
+        assert memo.recall_many(found[1:], "md5") == [None] * 1099
+        assert memo.remember_many([(found[0], hashes[0], 0)]) == 0  # racy
+    assert (memo.recall_many(found), memo.remember_many(zip(found, hashes, [began] * 1100, strict=True))) == (
+        [None] * 1100,
+        0,
+    )

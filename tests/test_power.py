@@ -7,14 +7,16 @@ import shutil
 import struct
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from cjm_media_storage.storage import (
     ContentStore,
+    CorruptObject,
     MediaAnalysisStorage,
     MediaProcessingStorage,
+    MissingObject,
     StorageError,
 )
 
@@ -44,6 +46,35 @@ for n in range(int(sys.argv[3])):
     analyses.save(f"/films/{n}", hash, hash, ranges=[{"start": n}])
     jobs.save(f"job-{n}", "cut", f"/films/{n}", hash, "/out", hash, config_hash=hash)
     print(hash, flush=True)
+sys.stdin.read()  # lives until the power is cut
+"""
+
+
+BATCH = """
+import sys
+from pathlib import Path
+from cjm_media_storage import groups
+from cjm_media_storage.files import Disk
+from cjm_media_storage.storage import ContentStore, PutItem
+
+groups.GROUP_ITEMS = 128
+
+class Careless(Disk):
+    def sync_filesystem(self, fd): pass
+
+root, disk, durability = Path(sys.argv[1]), Careless() if sys.argv[2] == "careless" else Disk(), sys.argv[3]
+ContentStore(root / "store").close()  # that the store itself is there
+store = ContentStore(root / "store", disk=disk)
+
+def posters():
+    for n in range(500):
+        content = b"poster %d" % n * 1000
+        yield PutItem(content, source=f"https://example.org/{n}", owner=f"movie:{n}")
+        if n == 350:  # the third group is on its way, the first two may be reported or not
+            print("cut", flush=True)
+
+for outcome in store.put_many(posters(), durability=durability):
+    print(outcome.result.hash, flush=True)
 sys.stdin.read()  # lives until the power is cut
 """
 
@@ -117,3 +148,65 @@ def test_a_disk_that_does_not_sync_loses_what_it_acknowledged(mounted):
             except StorageError:
                 lost += 1
     assert lost > 0
+
+
+def batch_until_the_power_is_cut(mounted, disk, durability, wanted):
+    "Hashes that were acknowledged before the cut, in their order: `wanted` at least"
+    folder, cut_power, mount_again = mounted
+    command = [sys.executable, "-c", BATCH, folder, disk, durability]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        said = []
+        while len(said) - said.count("cut") < wanted or "cut" not in said:
+            said.append(program.stdout.readline().strip())
+        cut_power()
+        program.kill()
+    mount_again()
+    return [line for line in said if line != "cut"]
+
+
+def content_of(store, hash):
+    (source,) = store.sources(hash)
+    return b"poster %d" % int(source.location.rpartition("/")[2]) * 1000
+
+
+@pytest.mark.parametrize("wanted", [1, 200])
+def test_fault_22_a_batch_that_is_reported_is_there_after_a_power_cut(mounted, wanted):
+    hashes = batch_until_the_power_is_cut(mounted, "careful", "batch", wanted)
+    with ContentStore(mounted[0] / "store") as store:
+        for n, hash in enumerate(hashes):
+            assert store.read(hash, verify=True) == b"poster %d" % n * 1000
+            assert [source.location for source in store.sources(hash)] == [f"https://example.org/{n}"]
+            assert [reference.owner for reference in store.references(hash)] == [f"movie:{n}"]
+        for stored in store:  # also what was not reported
+            assert store.read(stored.hash, verify=True) == content_of(store, stored.hash)
+        again = [outcome.result.created for outcome in store.put_many(b"poster %d" % n * 1000 for n in range(500))]
+        assert (len(store), sum(again[: len(hashes)])) == (500, 0)
+
+
+def test_a_batch_on_a_disk_that_does_not_sync_is_lost(mounted):
+    "That the test above can fail"
+    hashes = batch_until_the_power_is_cut(mounted, "careless", "batch", 200)
+    assert lost(mounted[0] / "store", hashes) > 0
+
+
+def lost(folder, hashes):
+    count = 0
+    with ContentStore(folder) as store:
+        for hash in hashes:
+            try:
+                assert store.read(hash) == content_of(store, hash)
+            except (StorageError, AssertionError, ValueError):
+                count += 1
+    return count
+
+
+def test_fault_22_what_was_not_synced_is_right_or_missed_after_a_power_cut(mounted):
+    hashes = batch_until_the_power_is_cut(mounted, "careful", "none", 200)
+    with ContentStore(mounted[0] / "store") as store:
+        store._index.database.execute("UPDATE objects SET boot = 'another' WHERE boot <> ''")  # the machine goes on
+        for stored in store:
+            with suppress(MissingObject, CorruptObject):
+                assert store.read(stored.hash) == content_of(store, stored.hash)
+        again = list(store.put_many(b"poster %d" % n * 1000 for n in range(500)))
+        assert [outcome.result.hash for outcome in again[: len(hashes)]] == hashes
+        assert all(store.read(stored.hash, verify=True) for stored in store)
