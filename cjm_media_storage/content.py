@@ -25,7 +25,7 @@ from cjm_media_storage.errors import (
     StoreClosed,
     StoreUnavailable,
 )
-from .files import DISK, Disk, FileLock
+from .files import DISK, Disk
 from .groups import Outcome, PutItem
 from .index import Entry, Index, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content, Staging
@@ -39,6 +39,7 @@ from cjm_media_storage.layout import (
     open_root,
     read_id,
 )
+from .locks import FileLock
 from .memo import Memo
 from .objects import Objects
 from .putting import PutResult, Putting, check_terms

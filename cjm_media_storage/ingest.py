@@ -30,9 +30,10 @@ from cjm_media_storage.errors import (
     StoreBusy,
     TooLarge,
 )
-from .files import BINARY, DISK, Disk, FileLock
+from .files import BINARY, DISK, Disk
 from .hashing import CHUNK, Hasher, buffer
 from .layout import extension_of
+from .locks import FileLock
 from .memo import Memo
 
 # %% ../nbs/13_ingest.ipynb #44ee4029

@@ -21,10 +21,11 @@ from typing import Any
 
 from .content import ContentStore
 from .errors import Conflict, SourceChanged, SourceError, StoreUnavailable
-from .files import DISK, Disk, FileLock, NoHardLink
+from .files import DISK, Disk, NoHardLink
 from .hashing import hash_file
 from .ingest import copy_and_hash, open_source
 from .layout import ALGO, is_store, object_path, read_id, read_note
+from .locks import FileLock
 from .memo import RACY
 from .rebuilding import SLICE
 from .renewing import SHOWN, remove_database

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceError, StoreBusy
-from .files import Disk, FileLock, NoHardLink
+from .files import Disk, NoHardLink
 from .index import Entry, Index, NewReference, NewSource, StoredObject
 from cjm_media_storage.ingest import (
     NOTHING,
@@ -38,6 +38,7 @@ from cjm_media_storage.layout import (
     is_object_path,
     normalize_extension,
 )
+from .locks import FileLock
 from .memo import Memo
 from .objects import Objects, is_doubtful
 from .records import path_key, to_path, to_text

@@ -20,9 +20,10 @@ from typing import Any
 from urllib.parse import quote
 
 from .errors import LocksUnreliable, StorageError
-from .files import DISK, Disk, FileLock, NoHardLink
+from .files import DISK, Disk, NoHardLink
 from .index import Index
 from .layout import open_root
+from .locks import FileLock
 from .renewing import SHOWN, NewIndex, remove_database
 from .snapshots import Fact, Writer, check_snapshot, facts_of, kept_snapshots, read_snapshot
 from .walking import Found, Progress, in_parallel, prove, untold, walk

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import CorruptDatabase, StorageError, StoreBusy, StoreClosed, UnsupportedFormat
-from .files import Disk, FileLock
+from .files import Disk
 from .index import Index
+from .locks import FileLock
 from .records import path_key
 
 # %% ../nbs/18_snapshots.ipynb #c90a4925

@@ -10,8 +10,9 @@ import pytest
 from on_disk import ODD_NAMES, staged, tree, unprivileged
 
 from cjm_media_storage import hashing
-from cjm_media_storage.files import Disk, FileLock
+from cjm_media_storage.files import Disk
 from cjm_media_storage.ingest import SMALL, Staging
+from cjm_media_storage.locks import FileLock
 from cjm_media_storage.storage import (
     ContentStore,
     Hasher,

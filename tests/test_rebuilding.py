@@ -10,9 +10,10 @@ import pytest
 from on_disk import query, tree, unprivileged
 from test_schema import VERSION_1
 
-from cjm_media_storage.files import Disk, FileLock
+from cjm_media_storage.files import Disk
 from cjm_media_storage.guarding import IndexDatabase
 from cjm_media_storage.layout import object_path
+from cjm_media_storage.locks import FileLock
 from cjm_media_storage.rebuilding import rebuild_index
 from cjm_media_storage.snapshots import check_snapshot, facts_of, read_snapshot, snapshot
 from cjm_media_storage.storage import (

@@ -10,7 +10,8 @@ import pytest
 from on_disk import query
 
 from cjm_media_storage import snapshots
-from cjm_media_storage.files import Disk, FileLock
+from cjm_media_storage.files import Disk
+from cjm_media_storage.locks import FileLock
 from cjm_media_storage.snapshots import check_snapshot, kept_snapshots, read_snapshot, snapshot
 from cjm_media_storage.storage import ContentStore, CorruptDatabase, NoSpace, UnsupportedFormat, hash_bytes
 
