@@ -214,8 +214,8 @@ class Index:
         entry: Entry,  # With its size and time of today
     ) -> None:
         "Set what was found of an object whose bytes are right, and synced unless `boot` says otherwise"
-        sql = "UPDATE objects SET size = ?, mtime_ns = ?, boot = ? WHERE id = ?"
-        self.database.execute(sql, (entry.size, entry.mtime_ns, entry.boot, entry.id))
+        sql = "UPDATE objects SET size = ?, mtime_ns = ?, boot = ? WHERE id = ? AND digest = ?"
+        self.database.execute(sql, (entry.size, entry.mtime_ns, entry.boot, entry.id, entry.digest))
 
     def all(
         self,
@@ -285,8 +285,10 @@ class Index:
     ) -> bool:  # As in `commit`
         "Do what `commit` does, in the caller's transaction"
         id, created = (entry.id, False) if entry.id else self._add(con, entry, now)
-        renewed = (entry.boot, entry.size, entry.mtime_ns, now, id)
-        if not created and not con.execute(f"{_RENEW} WHERE id = ? AND state = 'live'", renewed).rowcount:
+        # With the digest: a row that came since may have the number of one that was purged.
+        renewed = (entry.boot, entry.size, entry.mtime_ns, now, id, entry.digest)
+        sql = f"{_RENEW} WHERE id = ? AND digest = ? AND state = 'live'"
+        if not created and not con.execute(sql, renewed).rowcount:
             raise ObjectNotFound(f"{ALGO}:{entry.digest}")
         if source is not None and con.execute(_NEWEST, (source.location, source.provider)).fetchone() != (id,):
             place = (source.location, source.provider, source.extension)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from cjm_media_storage.errors import ObjectNotFound
 from cjm_media_storage.index import Entry, Index, NewReference, NewSource, without_credentials
 
 DIGEST = "ab" * 32
@@ -134,3 +135,16 @@ def test_prefixes(index):
 )
 def test_fault_52_credentials_are_removed_on_request(url, clean):
     assert without_credentials(url) == clean
+
+
+def test_fault_27_a_row_that_took_the_number_of_another_gets_nothing_of_it(index):
+    index.commit(entry())
+    (gone,) = index.entries(DIGEST)
+    index.database.execute("DELETE FROM objects")
+    index.commit(entry("cd" * 32))
+    (other,) = index.entries("cd" * 32)
+    assert other.id == gone.id
+    with pytest.raises(ObjectNotFound):
+        index.commit(gone, reference=NewReference("movie:1"))
+    index.correct(replace(gone, size=99))
+    assert (index.entries("cd" * 32), index.references("1", ())) == ([other], [])
