@@ -184,17 +184,15 @@ class Objects:
         final: Path,
     ) -> bool:  # False: the name is taken
         "Give `path` the name `final`, in one step; a staged file is renamed where there are no hard links"
-        try:
-            self._disk.link(path, final)
-        except FileExistsError:
-            return False
-        except NoHardLink:
-            if not path.is_relative_to(self.root / ".store"):  # staged, or in the trash
-                raise
-            if os.path.lexists(final):
-                return False
-            self._disk.rename(path, final)
-        return True
+        with contextlib.suppress(FileExistsError):
+            try:
+                self._disk.link(path, final)
+            except NoHardLink:
+                if not path.is_relative_to(self.root / ".store"):  # staged, or in the trash
+                    raise
+                self._disk.rename_new(path, final)
+            return True
+        return False
 
     def _is_right(
         self,

@@ -76,6 +76,11 @@ class Tape(Disk):
         super().rename(source, target)
         self.note("move", source, inode=inode, other=target.relative_to(self.root).as_posix())
 
+    def rename_new(self, source, target):
+        inode = self._inode(source)
+        super().rename_new(source, target)
+        self.note("move", source, inode=inode, other=target.relative_to(self.root).as_posix())
+
     def unlink(self, path):
         if os.path.lexists(path):
             self.note("unname", path, inode=self._inode(path))

@@ -63,7 +63,7 @@ def recorded(request, tmp_path):
 
 def steps(order):
     "The order of steps, each once for all calls that follow one another, of those that count"
-    names = {"sync_filesystem": "sync", "sync_file": "sync", "sync_folder": "sync", "rename": "link"}
+    names = {"sync_filesystem": "sync", "sync_file": "sync", "sync_folder": "sync", "rename_new": "link"}
     short = [names.get(name, name) for name, _ in order]
     short = [name for name in short if name in ("write", "sync", "link", "commit", "acknowledge")]
     return [name for n, name in enumerate(short) if n == 0 or short[n - 1] != name]
@@ -86,8 +86,8 @@ def test_the_order_of_a_durable_group(recorded):
 
 def test_each_sync_covers_what_was_done_before_it(recorded):
     results, _ = check_order(recorded, [b"a poster", b"a portrait"])
-    first_link = next(n for n, (name, _) in enumerate(calls) if name in ("link", "rename"))
-    linked = {os.fspath(args[0]) for name, args in calls if name in ("link", "rename")}
+    first_link = next(n for n, (name, _) in enumerate(calls) if name in ("link", "rename_new"))
+    linked = {os.fspath(args[0]) for name, args in calls if name in ("link", "rename_new")}
     commit = calls.index(("commit", (True,)))
     disk = recorded.parts.disk
     if disk.syncfs:

@@ -266,3 +266,26 @@ def test_a_folder_in_the_place_of_an_object_is_corrupt(store):
     path.mkdir()
     with pytest.raises(CorruptObject):
         store.open(hash_bytes(b"a poster"))
+
+
+def test_without_links_a_durable_object_is_not_replaced_by_one_that_was_not_synced(tmp_path):
+    "Two who put the same bytes both find no object; one is durable, and done, when the other names its file"
+    durable = []
+
+    class Late(Disk):
+        def _late(self, target):
+            if target.suffix == ".jpg" and not durable:
+                durable.append(store.put(b"a poster", extension="jpg").path.stat())
+
+        def rename(self, source, target):
+            self._late(target)
+            super().rename(source, target)
+
+        def rename_new(self, source, target):
+            self._late(target)
+            super().rename_new(source, target)
+
+    late = Late(hardlink=False)
+    with ContentStore(tmp_path, disk=Disk(hardlink=False)) as store, ContentStore(tmp_path, disk=late) as other:
+        result = other.put(b"a poster", extension="jpg", durability="none")
+        assert os.path.samestat(result.path.stat(), durable[0])

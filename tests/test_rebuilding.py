@@ -45,7 +45,7 @@ def mortal(name):
         return getattr(Disk, name)(self, *args, **options)
     return call
 
-for name in ("rename", "unlink", "link", "sync_file", "sync_folder", "write", "make_folder"):
+for name in ("rename", "rename_new", "unlink", "link", "sync_file", "sync_folder", "write", "make_folder"):
     setattr(Mortal, name, mortal(name))
 """
 
