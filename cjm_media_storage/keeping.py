@@ -57,10 +57,12 @@ class Pins:
         self._disk.make_folder(self.folder, self._folder_mode)
         path = self.folder / f"{self._staging.claim().name}.{next(self._numbers)}.{digest}"
         os.close(self._disk.create(path))
+        process = os.getpid()
         try:
             yield
         finally:
-            self._disk.unlink(path)
+            if process == os.getpid():  # else this is a forked child, and the pin is its parent's
+                self._disk.unlink(path)
 
     def held(self) -> set[str]:
         "The digests that are pinned by processes which live"

@@ -63,3 +63,21 @@ def test_who_needs_it_is_said(store, poster, role, words):
         store.delete(poster)
     store.remove_reference(poster, "movie:1")
     assert store.delete(poster)
+
+
+def test_a_forked_child_leaves_the_pin_of_its_parent_alone(store, poster, program):
+    said = program(
+        """
+        import os, sys
+        from cjm_media_storage.storage import ContentStore
+        store = ContentStore(sys.argv[1])
+        with store.pin(sys.argv[2]):
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                print(len(store.parts.pins.held()))
+        """,
+        store.root,
+        poster,
+    )
+    assert said == "1"
