@@ -249,7 +249,7 @@ class Putting:
             created = self.index.commit(entry, source, facts.reference, **options)
             if spot.trashed is not None:
                 self.trash.forget(spot.trashed)
-        stored = entry if spot.known else self.index.entries(digest, facts.namespace)[0]
+            stored = entry if spot.known else self.index.entries(digest, facts.namespace)[0]
         return self.result(stored, created, link_mode)
 
     def look(

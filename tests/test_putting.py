@@ -4,6 +4,7 @@ import io
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from on_disk import staged, tree
@@ -238,3 +239,19 @@ def test_fault_10_an_object_is_not_moved_away_by_another_way_to_the_store(store,
         with pytest.raises(SourceError, match="the object itself"):
             store.put(path, move=True)
         assert path.read_bytes() == POSTER
+
+
+def test_fault_26_an_object_that_is_deleted_when_it_was_just_put(tmp_path, monkeypatch):
+    "Whoever puts is told of it all the same"
+    with ContentStore(tmp_path / "store") as store, ContentStore(tmp_path / "store") as other:
+        shared = store.parts.lock.shared
+
+        @contextmanager
+        def shared_and_deleted():
+            with shared():
+                yield
+            other.delete(HASH)
+
+        monkeypatch.setattr(store.parts.lock, "shared", shared_and_deleted)
+        assert store.put(b"a poster").created
+        assert len(other.trash) == 1
