@@ -64,6 +64,8 @@ class Batch:
         progress: Callable[[BatchProgress], None] | None = None,
         stored: Callable[[PutResult], object] | None = None,  # Told of each result before it is reported
     ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is how many read and hash, 1 or more; not {threads}")
         self._stored = stored
         self._putting, self._durability, self._ordered = putting, durability, ordered
         self._options = options | {"durability": durability}

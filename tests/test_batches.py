@@ -321,3 +321,9 @@ def test_the_mode_of_files_and_the_extension(tmp_path, small_groups):
         assert {result.extension for result in results} == {"jpg"}
         assert {result.path.stat().st_mode & 0o7777 for result in results} == {0o440}
         assert {result.path.parent.stat().st_mode & 0o7777 for result in results} == {0o2775}
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_batch_without_threads_would_never_end(store, threads):
+    with pytest.raises(ValueError, match="threads"):
+        store.put_many([b"a poster"], threads=threads)
