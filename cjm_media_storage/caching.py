@@ -6,12 +6,13 @@
 __all__ = ['NOTES', 'ROOM', 'LOOK', 'REASON', 'Cache']
 
 # %% ../nbs/18_caching.ipynb #b323fc7f
+import contextlib
 import functools
 import logging
 import threading
 import time
 
-from .errors import LocksUnreliable, StoreBusy
+from .errors import StorageError
 from .index import Entry, Index
 from .keeping import Pins, needed_by
 from .trash import SLICE, Trash, Trashed
@@ -52,11 +53,11 @@ class Cache:
             self.write_down()
 
     def write_down(self) -> None:
-        "Bring what was noted into the index"
+        "Bring what was noted into the index; where that cannot be, it is forgotten, and no reason to stop reading"
         with self._mutex:
             noted, self._noted = self._noted, {}
         if noted:
-            with self._index.database.transaction() as con:
+            with contextlib.suppress(StorageError), self._index.database.transaction() as con:
                 con.executemany("UPDATE objects SET used_at = max(used_at, ?2) WHERE digest = ?1", list(noted.items()))
 
     def added(
@@ -71,7 +72,7 @@ class Cache:
                 return []
         try:
             return self._shrink(digest)
-        except (StoreBusy, LocksUnreliable) as e:  # the next one tries again
+        except (StorageError, OSError) as e:  # what was put is stored; the next one tries again
             logging.getLogger(__name__).warning("the store stays above its quota for now: %s", e)
             return []
 

@@ -3,7 +3,7 @@
 import pytest
 from on_disk import tree
 
-from cjm_media_storage.storage import ContentStore, hash_bytes
+from cjm_media_storage.storage import ContentStore, StoreClosed, hash_bytes
 
 SIZE = 1000
 
@@ -95,3 +95,22 @@ def test_many_processes_fill_one_cache(tmp_path, program):
 def test_a_quota_is_more_than_nothing(tmp_path, quota):
     with pytest.raises(ValueError, match="number of bytes"):
         ContentStore(tmp_path / "store", quota=quota)
+
+
+def test_fault_41_a_cache_is_read_where_nothing_may_be_written(place, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.caching.NOTES", 2)
+    with ContentStore(place.path / "store", quota=5 * SIZE) as cache:
+        hashes = [cache.put(item(n)).hash for n in range(3)]
+    with place.read_only(), ContentStore(place.path / "store", quota=5 * SIZE) as cache:
+        assert [cache.read(hash) for hash in hashes] == [item(n) for n in range(3)]
+
+
+def test_fault_46_a_cache_is_read_and_closed_while_somebody_else_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.caching.NOTES", 2)
+    with ContentStore(tmp_path, quota=5 * SIZE) as other, ContentStore(tmp_path, quota=5 * SIZE, timeout=0.01) as cache:
+        hashes = [cache.put(item(n)).hash for n in range(3)]
+        with other._index.database.transaction():
+            assert [cache.read(hash) for hash in hashes] == [item(n) for n in range(3)]
+            cache.close()
+    with pytest.raises(StoreClosed):
+        cache.read(hashes[0])
