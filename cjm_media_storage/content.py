@@ -39,7 +39,7 @@ from cjm_media_storage.layout import (
     open_root,
     read_id,
 )
-from .locks import FileLock
+from .locks import FileLock, ThreadLock
 from .memo import Memo
 from .objects import Objects
 from .putting import PutResult, Putting, check_terms
@@ -161,6 +161,8 @@ class ContentStore:
         marked = os.stat(marker)
         lock = FileLock(own / "lock", disk)
         self.locks_work = lock.works()  # False: some network file systems grant a lock to everybody
+        if not self.locks_work:
+            lock = ThreadLock(lock.path, disk)
         index = Index(own / "index.db", own / "backup", disk, timeout, self.root)
         index.claim(self.id)
         memory = Memo(own / "memo.db") if memo else None
@@ -485,8 +487,7 @@ class ContentStore:
     def close(self) -> None:
         "Close the index and give up the staging folder; use after it raises `StoreClosed`"
         if self._cache is not None and not self._closed:
-            with contextlib.suppress(StoreUnavailable, ReadOnlyStore):  # it was replaced, or moved: see `check_root`
-                self._cache.write_down()
+            self._cache.write_down()
         self._closed = True
         self.parts.snapshots.close()
         self.parts.staging.close()
