@@ -17,11 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import Conflict, CorruptObject, MissingObject, ObjectNotFound, StoreBusy
-from .files import Disk, NoHardLink, open_inside
+from cjm_media_storage.errors import (
+    Conflict,
+    CorruptObject,
+    LocksUnreliable,
+    MissingObject,
+    NoSpace,
+    ObjectNotFound,
+    ReadOnlyStore,
+    SourceChanged,
+    StoreBusy,
+)
+from .files import Disk, NoHardLink, inside, open_inside
 from .hashing import Hasher
 from .index import Entry, Index
-from .ingest import Incoming, check_unchanged, copy_and_hash, open_source
+from .ingest import Incoming, check_unchanged, copy_and_hash, open_source, same_bytes
 from .keeping import Keeps
 from .layout import ALGO, digest_of, extension_of
 from .objects import Objects
@@ -56,7 +66,7 @@ def check_retention(
 # %% ../nbs/16_trash.ipynb #43ca98ed
 def carry(
     source: Path,  # A regular file; `SourceError` for anything else
-    target: Path,  # A name on another disk, which nobody else takes meanwhile
+    target: Path,  # A name on another disk; FileExistsError if it is taken, also meanwhile
     disk: Disk,
 ) -> None:
     "Copy a file durably, with its permissions and times; `SourceChanged` if it changes meanwhile"
@@ -69,7 +79,7 @@ def carry(
             disk.chmod(part, stats.S_IMODE(stat.st_mode))
             disk.keep_times(part, stat)
             disk.sync_file(part)
-            disk.rename(part, target)
+            disk.rename_new(part, target)
             disk.sync_folder(target.parent)
         finally:
             os.close(out)
@@ -82,6 +92,15 @@ _COLUMNS = (
     "trash.id, digest, ifnull(namespace, ''), origin, trash.size, reason, trashed_at, retention, path"
     " FROM trash LEFT JOIN objects ON objects.id = object_id"
 )
+
+
+_THIS = "trash.id = ? AND trashed_at = ?"  # SQLite gives the number of what is gone to what comes
+
+
+def _this(
+    item: Trashed,
+) -> tuple[int, float]:
+    return item.id, item.trashed_at
 
 
 def _is_gone(
@@ -184,8 +203,10 @@ class Trash:
         add = """INSERT INTO trash (object_id, path, origin, size, reason, trashed_at, retention)
             VALUES (?, ?, ?, ?, ?, ?, ?)"""
         take = "UPDATE objects SET state = 'trashing', condemned_at = NULL WHERE id = ? AND state = 'live'"
+        seen: set[str] = set()
         with self._index.database.transaction() as con:
             for entry in entries:
+                inside(self._objects.root, self._objects.path(entry).parent, seen=seen)
                 if keeps(entry) is None and con.execute(take, (entry.id,)).rowcount:
                     path = self._place(entry).relative_to(self.folder).as_posix()
                     facts = (path, entry.path, entry.size, reason, time.time(), retention_days)
@@ -224,7 +245,8 @@ class Trash:
     def recover(self) -> None:
         "Finish what a process that died has begun"
         if self._index.select("state = 'trashing' LIMIT 1") or self._never_came():
-            with contextlib.suppress(StoreBusy), self._hold():  # whoever holds it may be at it
+            # Whoever holds it may be at it; and where nothing can be written now, there is reading still.
+            with contextlib.suppress(StoreBusy, LocksUnreliable, ReadOnlyStore, NoSpace), self._hold():
                 self._settle()
                 for item in self._never_came():
                     self._index.database.execute("DELETE FROM trash WHERE id = ?", (item.id,))
@@ -273,7 +295,12 @@ class Trash:
                 self._disk.sync_file(path)
             self._disk.rename(path, place)
         else:
+            before = os.stat(path, follow_symlinks=False)
             carry(path, place, self._disk)
+            now = os.stat(path, follow_symlinks=False)
+            if not (os.path.samestat(now, before) and same_bytes(now, before)):  # it was saved again
+                self._disk.unlink(place)
+                raise SourceChanged(os.fspath(path), before.st_size)
             self._disk.unlink(path)
         self._disk.sync_folder(place.parent)
         self._disk.sync_folder(path.parent)
@@ -285,9 +312,9 @@ class Trash:
         what: Trashed | str,  # An item, or a hash: then in every namespace that held it
     ) -> None:
         "Bring back an object with its sources and references, or a file to where it was"
-        where, key = ("digest = ?", digest_of(what)) if isinstance(what, str) else ("trash.id = ?", what.id)
+        where, keys = ("digest = ?", (digest_of(what),)) if isinstance(what, str) else (_THIS, _this(what))
         with self._hold():
-            rows = self._rows(where, (key,))
+            rows = self._rows(where, keys)
             if not rows:
                 raise ObjectNotFound(what if isinstance(what, str) else what.hash or what.origin)
             for item, path in rows:
@@ -345,18 +372,26 @@ class Trash:
         self._disk.make_folder(origin.parent)
         if os.path.lexists(origin):
             raise Conflict(item.origin)
-        if os.stat(path, follow_symlinks=False).st_dev == os.stat(origin.parent).st_dev:
-            try:
-                self._disk.link(path, origin)
-            except FileExistsError as e:
-                raise Conflict(item.origin) from e
-            except NoHardLink:
-                self._disk.rename(path, origin)
-        else:
-            carry(path, origin, self._disk)
+        try:
+            self._bring_back(path, origin)
+        except FileExistsError as e:
+            raise Conflict(item.origin) from e
         self._disk.sync_folder(origin.parent)
         self._index.database.execute("DELETE FROM trash WHERE id = ?", (item.id,))
         self._disk.unlink(path)
+
+    def _bring_back(
+        self,
+        path: Path,
+        origin: Path,  # FileExistsError if the name is taken, also meanwhile
+    ) -> None:
+        "Give a file its old name; on this disk it may keep the one in the trash, too"
+        if os.stat(path, follow_symlinks=False).st_dev != os.stat(origin.parent).st_dev:
+            return carry(path, origin, self._disk)
+        try:
+            self._disk.link(path, origin)
+        except NoHardLink:
+            self._disk.rename_new(path, origin)
 
     def forget(
         self,
@@ -373,9 +408,10 @@ class Trash:
         retention_days: float | None = None,  # Counted from the delete; None is for ever
     ) -> None:
         "Change how long something is kept"
-        sql = "UPDATE trash SET retention = ? WHERE id = ?"
-        if not self._index.database.execute(sql, (check_retention(retention_days), item.id)):
-            raise ObjectNotFound(item.hash or item.origin)
+        sql, retention = f"UPDATE trash SET retention = ? WHERE {_THIS}", check_retention(retention_days)
+        with self._hold():  # it is not being purged
+            if not self._index.database.execute(sql, (retention, *_this(item))):
+                raise ObjectNotFound(item.hash or item.origin)
 
     def purge(
         self,
@@ -391,6 +427,7 @@ class Trash:
         purged: list[Trashed] = []
         while True:
             with self._hold():  # for a slice at a time: others want to put
+                self._settle()
                 rows = self._rows(where, parameters, SLICE)
                 self._remove([path for _, path in rows])
                 with self._index.database.transaction() as con:
@@ -406,7 +443,10 @@ class Trash:
     ) -> None:
         "Unlink files durably, before their rows go: a file without a row would be waste for ever"
         for path in paths:
-            self._disk.unlink(path)
+            if path.is_dir() and not path.is_symlink():  # it was in the place of an object
+                self._objects.quarantine(path)
+            else:
+                self._disk.unlink(path)
         for folder in {path.parent for path in paths}:
             with contextlib.suppress(FileNotFoundError):
                 self._disk.sync_folder(folder)

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from on_disk import tree, unprivileged
@@ -20,6 +20,9 @@ from cjm_media_storage.storage import (
     ObjectInUse,
     ObjectNotFound,
     ReadOnlyStore,
+    SourceChanged,
+    StoreBusy,
+    UnsafePath,
     hash_bytes,
 )
 
@@ -237,7 +240,7 @@ def counted(name):
             os._exit(9)
         return real(self, *args, **named)
     return call
-for name in ("rename", "unlink", "link", "sync_folder", "sync_file", "make_folder"):
+for name in ("rename", "rename_new", "unlink", "link", "sync_folder", "sync_file", "make_folder"):
     setattr(Dies, name, counted(name))
 transaction = store._index.database.transaction
 import contextlib
@@ -401,21 +404,25 @@ def test_a_file_that_cannot_be_taken_stays(store, tmp_path):
     assert (len(store.trash), in_trash(store)) == (0, [])
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount another disk")
-def test_fault_23_a_file_from_another_disk(store, tmp_path):
+@pytest.fixture
+def other_disk(tmp_path):
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root can mount another disk")
     other = tmp_path / "other"
     other.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", other], check=True)
-    try:
-        mine = other / "mine.jpg"
-        mine.write_bytes(b"my own poster")
-        os.utime(mine, (1000, 1000))
-        item = store.trash.take_file(mine, "replaced")
-        assert not mine.exists()
-        store.trash.restore(item)
-        assert (mine.read_bytes(), mine.stat().st_mtime, in_trash(store)) == (b"my own poster", 1000, [])
-    finally:
-        subprocess.run(["umount", other], check=True)
+    yield other
+    subprocess.run(["umount", other], check=True)
+
+
+def test_fault_23_a_file_from_another_disk(store, other_disk):
+    mine = other_disk / "mine.jpg"
+    mine.write_bytes(b"my own poster")
+    os.utime(mine, (1000, 1000))
+    item = store.trash.take_file(mine, "replaced")
+    assert not mine.exists()
+    store.trash.restore(item)
+    assert (mine.read_bytes(), mine.stat().st_mtime, in_trash(store)) == (b"my own poster", 1000, [])
 
 
 def test_a_file_that_never_came_is_forgotten(tmp_path, mine):
@@ -427,3 +434,158 @@ def test_a_file_that_never_came_is_forgotten(tmp_path, mine):
         with pytest.raises(ObjectNotFound):
             store.trash.restore(item)
     assert mine.read_bytes() == b"my own poster"
+
+
+def test_an_item_that_came_back_is_not_taken_for_a_later_one(store):
+    first, second = store.put(b"first").hash, store.put(b"second").hash
+    (item,) = store.delete(first)
+    store.trash.restore(item)
+    (later,) = store.delete(second)
+    assert later.id == item.id
+    with pytest.raises(ObjectNotFound):
+        store.trash.keep(item, 0)
+    with pytest.raises(ObjectNotFound):
+        store.trash.restore(item)
+    assert (store.trash.purge(), list(store.trash)) == ([], [later])
+
+
+class Hooked(Disk):
+    "A disk on which something else happens just before, or after, some call"
+
+    def __init__(self, name, work, before=True, **abilities):
+        super().__init__(**abilities)
+        call = getattr(self, name)
+
+        def hooked(*args):
+            if before:
+                work(*args)
+            result = call(*args)
+            if not before:
+                work(*args)
+            return result
+
+        object.__setattr__(self, name, hooked)
+
+
+def test_what_is_being_purged_is_no_longer_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.content.LOCK_TIMEOUT", 0)
+    told = []
+
+    def keep(path):
+        if path.is_relative_to(other.trash.folder):
+            with pytest.raises(StoreBusy) as error:
+                other.trash.keep(item)
+            told.append(error)
+
+    with (
+        ContentStore(tmp_path / "store") as other,
+        ContentStore(tmp_path / "store", disk=Hooked("unlink", keep)) as store,
+    ):
+        (item,) = store.delete(store.put(POSTER).hash, retention_days=0)
+        assert (store.trash.purge(), len(told)) == ([item], 1)
+        monkeypatch.undo()
+        with pytest.raises(ObjectNotFound):
+            store.trash.keep(item)
+
+
+def test_a_folder_in_the_place_of_an_object_stops_no_purge(store, poster):
+    poster.path.unlink()
+    poster.path.mkdir()
+    (poster.path / "notes.txt").write_text("mine")
+    store.delete(HASH, force=True)
+    store.delete(store.put(b"another").hash)
+    assert len(store.trash.purge(everything=True)) == 2
+    assert (len(store.trash), in_trash(store)) == (0, [])
+    (kept,) = (store.root / ".store" / "quarantine").iterdir()
+    assert (kept / "notes.txt").read_text() == "mine"
+
+
+def test_fault_11_nothing_is_taken_through_a_link_that_leads_out(store, poster, tmp_path):
+    poster.path.parent.rename(tmp_path / "outside")
+    poster.path.parent.symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafePath):
+        store.delete(HASH, force=True)
+    assert (HASH in store, len(store.trash), poster.path.read_bytes()) == (True, 0, POSTER)
+
+
+DIE_IN_DELETE = """
+import os, sys
+from cjm_media_storage.files import Disk
+from cjm_media_storage.storage import ContentStore
+store = ContentStore(sys.argv[1], disk=Disk(flock=sys.argv[2] == "locks"), exclusive=True)
+hash = store.put(b"a poster").hash
+store.trash._move = lambda moves: os._exit(9)
+store.delete(hash)
+"""
+
+
+def test_fault_41_a_delete_was_killed_where_nothing_may_be_written_now(place, program):
+    program.start(DIE_IN_DELETE, place.path / "store", "locks").communicate()
+    with place.read_only(), ContentStore(place.path / "store") as store:
+        assert len(store) == 0
+    with ContentStore(place.path / "store") as store:
+        assert store.read(HASH) == POSTER
+
+
+def test_fault_57_a_delete_was_killed_where_locks_do_not_work(tmp_path, program):
+    program.start(DIE_IN_DELETE, tmp_path, "no locks").communicate()
+    with ContentStore(tmp_path, disk=Disk(flock=False)) as store:
+        assert store.put(POSTER).path.read_bytes() == POSTER
+
+
+def test_an_object_that_never_came_to_the_trash_is_not_purged(tmp_path, program):
+    with ContentStore(tmp_path) as store:
+        program.start(DIE_IN_DELETE, tmp_path, "locks").communicate()
+        assert (store.trash.purge(everything=True), store.read(HASH)) == ([], POSTER)
+
+
+@pytest.mark.parametrize("locks", ["none", "for everybody"])
+def test_fault_26_a_delete_against_a_put_in_one_process_where_locks_do_not_work(tmp_path, monkeypatch, locks):
+    if locks == "for everybody":
+        monkeypatch.setattr("cjm_media_storage.files.fcntl.flock", lambda fd, how: None)
+    puts = []
+
+    def put(source, target):
+        if target.is_relative_to(store.trash.folder):
+            puts.append(pool.submit(store.put, POSTER))
+            wait(puts, timeout=0.2)  # it is not done before the delete is
+
+    disk = Hooked("rename", put, flock=locks != "none")
+    with ThreadPoolExecutor(1) as pool, ContentStore(tmp_path / "store", disk=disk, exclusive=True) as store:
+        store.put(POSTER)
+        store.delete(HASH)
+        assert puts[0].result().path.read_bytes() == store.read(HASH) == POSTER
+        assert in_trash(store) == []
+
+
+def test_a_file_on_another_disk_that_is_saved_again_stays(tmp_path, other_disk):
+    mine = other_disk / "mine.jpg"
+    mine.write_bytes(b"my own poster")
+
+    def save(folder):
+        if folder.name == ".files":
+            mine.write_bytes(b"my newer poster")
+
+    with ContentStore(tmp_path / "store", disk=Hooked("sync_folder", save, before=False)) as store:
+        with pytest.raises(SourceChanged):
+            store.trash.take_file(mine, "replaced")
+        assert (mine.read_bytes(), len(store.trash), in_trash(store)) == (b"my newer poster", 0, [])
+
+
+@pytest.mark.parametrize("where", ["other disk", "no links"])
+def test_fault_49_a_file_that_is_saved_while_another_is_restored_to_its_place(tmp_path, other_disk, where):
+    mine = (other_disk if where == "other disk" else tmp_path) / "mine.jpg"
+    mine.write_bytes(b"my own poster")
+
+    def save(path, *_):
+        if restoring:
+            mine.write_bytes(b"my newer poster")
+
+    call = "keep_times" if where == "other disk" else "link"
+    restoring = []
+    with ContentStore(tmp_path / "store", disk=Hooked(call, save, hardlink=where != "no links")) as store:
+        item = store.trash.take_file(mine, "replaced")
+        restoring.append(item)
+        with pytest.raises(Conflict):
+            store.trash.restore(item)
+        assert (mine.read_bytes(), list(store.trash), len(in_trash(store))) == (b"my newer poster", [item], 1)
