@@ -62,6 +62,7 @@ class Parts:
     staging: Staging
     trash: Trash
     pins: Pins
+    putting: Putting
     snapshots: Snapshots
     memo: Memo | None
     lock: FileLock
@@ -132,16 +133,7 @@ class ContentStore:
         self.parts = self._assemble(object_mode, folder_mode, memo, exclusive, timeout, disk)
         self.trash = self.parts.trash
         self._index, self._objects = self.parts.index, self.parts.objects
-        self._putting = Putting(
-            self._index,
-            self._objects,
-            self.parts.staging,
-            self.trash,
-            self.parts.memo,
-            self.parts.lock,
-            self.parts.check_root,
-            disk,
-        )
+        self._putting = self.parts.putting
         self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
         self._closed = False
         self._index.database.guard, self._index.database.written = self.parts.check_root, self.parts.snapshots.changed
@@ -172,6 +164,7 @@ class ContentStore:
         objects = Objects(self.root, staging, disk, object_mode, folder_mode)
         trash = Trash(own / "trash", index, objects, lambda: self.parts.alone(), disk)
         pins = Pins(own / "pins", staging, disk, folder_mode)
+        putting = Putting(index, objects, staging, trash, memory, lock, lambda: self.parts.check_root(), disk)
         snapshots = Snapshots(self.root, self.id, index, disk, folder_mode & 0o666)
         works = self.locks_work or exclusive
         return Parts(
@@ -182,6 +175,7 @@ class ContentStore:
             staging,
             trash,
             pins,
+            putting,
             snapshots,
             memory,
             lock,

@@ -248,6 +248,22 @@ class FileLock:
                 self._take(lock, until)
             yield
 
+    def is_free(self) -> bool:
+        "Is the lock file there, and nobody holds it alone? It is only looked at, and never made"
+        if not self.disk.flock:
+            return False
+        try:
+            fd = os.open(self.path, os.O_RDONLY)
+        except OSError:  # nobody has made it yet, or it is another user's
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
     def works(self) -> bool:
         "Does the file system keep two holders apart? Some network file systems say yes to everybody"
         if not self.disk.flock:

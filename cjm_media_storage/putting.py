@@ -158,6 +158,27 @@ class Putting:
             raise SourceError(str(path or type(content).__name__), "only a file outside the store can be moved", 0)
         return self._move(path, replace(terms, follow_symlinks=False))
 
+    def heal(
+        self,
+        content: Content,  # Has the right bytes, or `HashMismatch`
+        entry: Entry,  # Whose file is gone or wrong; it gets no source or reference
+    ) -> PutResult:
+        "Bring the bytes of an object back. What is in place is read, whatever the index tells of it"
+        facts = Facts(entry.namespace, entry.extension, None, None)
+        limits = Limits(expected_hash=f"{ALGO}:{entry.digest}")
+        return self._receive(content, Terms(facts, limits, follow_symlinks=False, move=True), in_place=False)
+
+    def adopt(
+        self,
+        path: Path,  # A file among the objects
+        namespace: str,
+        extension: str,
+        in_place: bool,  # Give it a second name, instead of copying it? Nobody may have another name of it
+    ) -> PutResult:
+        "Make an object of a file that the index does not know, under the name of its bytes; its own name stays"
+        facts = Facts(namespace, extension, None, None)
+        return self._receive(path, Terms(facts, follow_symlinks=False, move=True), in_place)
+
     def is_inside(
         self,
         path: str | os.PathLike[str],
