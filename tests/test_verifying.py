@@ -12,7 +12,9 @@ from damage import fill, overwrite
 from on_disk import unprivileged
 
 from cjm_media_storage import looking, verifying
+from cjm_media_storage.layout import object_path
 from cjm_media_storage.looking import LEVELS
+from cjm_media_storage.repairing import repair
 from cjm_media_storage.storage import (
     ContentStore,
     InvalidHash,
@@ -334,3 +336,15 @@ def test_the_store_must_be_there(store):
     store.root.rename(store.root.with_name("elsewhere"))
     assert StoreUnavailable(str(store.root)).args[0] in verify(store).unavailable
     store.root.with_name("elsewhere").rename(store.root)
+
+
+def test_fault_41_a_store_that_cannot_be_written_to_is_verified(place):
+    with ContentStore(place.path / "store") as store:
+        results = fill(store, 5)
+        overwrite(results[0].path, b"x")
+        results[1].path.unlink()
+        (store.root / object_path("assets", hash_bytes(b"lost")[7:], "")).parent.mkdir(parents=True)
+        (store.root / object_path("assets", hash_bytes(b"lost")[7:], "")).write_bytes(b"lost")
+    with place.read_only(), ContentStore(place.path / "store") as store:
+        assert verify(store).counts == {"missing": 1, "corrupt": 1, "untracked": 1}
+        assert [action.how for action in repair(store).plan] == ["quarantine", "leave", "adopt"]
