@@ -83,7 +83,7 @@ class PrivateNames:
         owners = {path: owner for path in names if (owner := self._owner(path.name))}
         if owners and self._locks_work:
             self._staging.sweep()
-        living = {_digits(8, own.name) for own in self._staging.folder.iterdir()} if owners else ()
+        living = {_digits(8, own.name) for own in self._staging.folder.glob("*")} if owners else ()
         return [path for path, owner in owners.items() if owner not in living]
 
     def sweep(
@@ -336,10 +336,11 @@ class Copies:
     def is_kept(
         self,
         hash: str,  # '' is none
+        read: bool = False,  # Are its bytes read in any case? So that a copy of them may go
     ) -> bool:
-        "Does the store hold these bytes, so that a copy of them may go?"
+        "Does the store hold these bytes?"
         entries = self._parts.index.entries(digest_of(hash)) if hash else []
-        return any(self._parts.objects.check(entry) is not None for entry in entries)
+        return any(self._parts.objects.check(entry, read) is not None for entry in entries)
 
     def rescue(
         self,
@@ -347,6 +348,8 @@ class Copies:
         path: Path,  # Where it was seen
     ) -> None:
         "Give a live object that the store has lost its bytes back, before the last copy of them goes"
-        if not seen.target and not self.is_kept(seen.hash):
+        if not seen.target and not self.is_kept(seen.hash, read=True):
             for entry in self._parts.index.entries(digest_of(seen.hash)):
+                with contextlib.suppress(FileNotFoundError):  # wrong bytes may look right to `put`
+                    self._parts.objects.quarantine(self._parts.objects.path(entry))
                 self._store.put(path, namespace=entry.namespace, expected_hash=seen.hash)

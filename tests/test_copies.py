@@ -38,6 +38,15 @@ def mounted(folder, *options):
         subprocess.run(["umount", folder], check=True)
 
 
+def spoil(path, unseen):
+    "Change the bytes of an object, as a failing disk does if it is `unseen`"
+    stat = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().upper())
+    if unseen:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 def publish(copies, hash, final, mode="auto"):
     with copies.made(hash, mode, final) as (part, used):
         copies.place(part, final)
@@ -286,6 +295,15 @@ def test_only_what_dead_processes_of_this_store_left_is_swept(store, films, tmp_
     assert {path.name for path in films.rglob("*")} == {users.name, "sub"}
 
 
+def test_it_is_swept_when_staging_is_gone_too(store, films, program):
+    process = program.start(LEAVE, store.root, films)
+    process.communicate("end\n")
+    store.close()
+    shutil.rmtree(store.root / ".store" / "staging")
+    with ContentStore(store.root) as store:
+        assert Copies(store).names.sweep(films) == 1
+
+
 # ---- what is there
 
 
@@ -311,12 +329,12 @@ def test_a_file_in_the_place_of_a_folder_is_nothing_to_be_seen(films):
     assert look(films, films / "a" / "b") is None
 
 
-@pytest.mark.parametrize("how", ["gone", "corrupt"])
+@pytest.mark.parametrize("how", ["gone", "corrupt", "corrupt unseen"])
 def test_the_last_copy_of_an_object_is_given_back(store, films, poster, how):
     copies, final = Copies(store), films / "poster.jpg"
     publish(copies, poster, final, "copy")
     path = store.path(poster)
-    path.unlink() if how == "gone" else (path.chmod(0o644), path.write_bytes(b"A POSTER"))
-    assert not copies.is_kept(poster)
+    path.unlink() if how == "gone" else spoil(path, unseen=how == "corrupt unseen")
+    assert not copies.is_kept(poster, read=True)
     copies.rescue(look(films, final), final)
-    assert copies.is_kept(poster) and store.read(poster, verify=True) == b"a poster"
+    assert copies.is_kept(poster, read=True) and store.read(poster, verify=True) == b"a poster"
