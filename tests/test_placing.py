@@ -383,7 +383,7 @@ class Scene:
             self.store.trash.restore(item)
             assert self.path.read_bytes() == b"drawn by hand"
         self.places.bring(self.new, row, True)
-        self.places.copies.names.sweep(self.path.parent)
+        self.places.copies.sweep(self.path.parent)
         assert (self.path.read_bytes(), os.listdir(self.path.parent)) == (b"a better poster", ["poster.jpg"])
 
 
