@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FICLONE', 'BINARY', 'RENAME_NOREPLACE', 'RENAME_EXCHANGE', 'DISK', 'disk_errors', 'NoHardLink', 'Disk', 'inside',
-           'open_inside']
+           'open_inside', 'open_regular']
 
 # %% ../nbs/01_files.ipynb #61121db8
 import contextlib
@@ -352,7 +352,7 @@ DISK = Disk()
 
 # %% ../nbs/01_files.ipynb #0df71f26
 def inside(
-    root: Path,  # A resolved folder
+    root: str | os.PathLike[str],  # A resolved folder
     path: str | os.PathLike[str],  # A path below it, in plain steps; what is not there yet is no link
     fd: int | None = None,  # The opened `path`, where there is one
     seen: set[str] | None = None,  # Steps that were looked at a moment ago, and are not looked at again
@@ -381,6 +381,19 @@ def open_inside(
     path: Path,  # A file below it
 ) -> int:  # File descriptor, open for reading
     "Open the regular file `path` for reading; `UnsafePath` if a link leads elsewhere, FileNotFoundError if none"
+    fd = open_regular(path)
+    try:
+        inside(root, path, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_regular(
+    path: str | os.PathLike[str],  # In folders that were looked at with `inside`
+) -> int:  # File descriptor, open for reading
+    "Open the regular file `path` for reading; `UnsafePath` if it is a link, IsADirectoryError if it is no file"
     try:
         # O_NONBLOCK: a FIFO would be waited for, for ever
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY)
@@ -391,7 +404,6 @@ def open_inside(
             raise IsADirectoryError(errno.EISDIR, "not a file", os.fspath(path)) from e
         raise
     try:
-        inside(root, path, fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise IsADirectoryError(errno.EISDIR, "not a file", os.fspath(path))
     except BaseException:
