@@ -32,7 +32,8 @@ from .ingest import Staging, copy_and_hash, same_bytes
 from .layout import ALGO, digest_of, is_object_path
 
 # %% ../nbs/42_copies.ipynb #4bbf63b6
-_PART = re.compile(r"\..*\.([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{16})\.part", re.DOTALL)
+_ENDS = (".part", ".aside")  # Ours, and what is in the place of another file for a moment: it may be anybody's
+_PART = re.compile(r"\..*\.([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{16})\.(?:part|aside)", re.DOTALL)
 
 
 def _digits(
@@ -53,15 +54,23 @@ class PrivateNames:
     ) -> None:
         self._id, self._staging, self._locks_work = id, staging, locks_work
 
+    def free(
+        self,
+        final: Path,
+        end: str,  # 'part' for what may be removed whatever it is, or 'aside'
+    ) -> Path:
+        "A free name in the folder of `final`"
+        random, owner = os.urandom(4).hex(), _digits(8, self._staging.claim().name)
+        name = final.name.encode(errors="replace")[:200].decode(errors="ignore")
+        return final.with_name(f".{name}.{random}{owner}{_digits(16, self._id, random, owner)}.{end}")
+
     @contextlib.contextmanager
     def beside(
         self,
         final: Path,
     ) -> Iterator[Path]:
         "A free name in the folder of `final`; what has it at the end of the block is removed"
-        random, owner = os.urandom(4).hex(), _digits(8, self._staging.claim().name)
-        name = final.name.encode(errors="replace")[:200].decode(errors="ignore")
-        part = final.with_name(f".{name}.{random}{owner}{_digits(16, self._id, random, owner)}.part")
+        part = self.free(final, "part")
         try:
             yield part
         finally:
@@ -79,24 +88,12 @@ class PrivateNames:
         folder: Path,
     ) -> list[Path]:
         "The files that dead processes left in `folder` and below"
-        names = (Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(".part"))
+        names = (Path(place, name) for place, _, names in os.walk(folder) for name in names if name.endswith(_ENDS))
         owners = {path: owner for path in names if (owner := self._owner(path.name))}
         if owners and self._locks_work:
             self._staging.sweep()
-        living = {_digits(8, own.name) for own in self._staging.folder.iterdir()} if owners else ()
+        living = {_digits(8, own.name) for own in self._staging.folder.glob("*")} if owners else ()
         return [path for path, owner in owners.items() if owner not in living]
-
-    def sweep(
-        self,
-        folder: Path,
-    ) -> int:  # How many were removed
-        "Remove what dead processes left in `folder` and below"
-        count = 0
-        for path in self.left_in(folder):
-            with contextlib.suppress(StorageError, OSError):
-                self._staging.disk.unlink(path)
-                count += 1
-        return count
 
 # %% ../nbs/42_copies.ipynb #4b34dd77
 @dataclass(frozen=True)
@@ -268,17 +265,18 @@ class Copies:
         seen: Seen,  # What is there, and may be replaced
     ) -> None:
         "Put the staged file in the place of what was seen there, durably; `Conflict` if it is something else by now"
-        ours = os.lstat(part)
-        if self._disk.exchange(part, final):
-            if not seen.is_still(part):
-                self._disk.exchange(part, final)
-                if not os.path.samestat(os.lstat(part), ours):  # and it was replaced once more
-                    self._parts.trash.take_file(part, f"was at {final} for a moment")
+        ours, aside = os.lstat(part), self.names.free(final, "aside")
+        self._disk.rename(part, aside)
+        try:
+            if not self._disk.exchange(aside, final):
+                if not seen.is_still(final):
+                    raise Conflict(os.fspath(final), " since a moment ago")
+                self._disk.rename(aside, final)
+            elif not seen.is_still(aside):
+                self._disk.exchange(aside, final)
                 raise Conflict(os.fspath(final), " since a moment ago")
-        else:
-            if not seen.is_still(final):
-                raise Conflict(os.fspath(final), " since a moment ago")
-            self._disk.rename(part, final)
+        finally:
+            self._clear(aside, f"was at {final} for a moment", ours, seen.stat)
         self._disk.sync_folder(final.parent)
 
     def remove(
@@ -287,15 +285,46 @@ class Copies:
         seen: Seen,  # What is there, and may be removed
     ) -> None:
         "Take a file away, durably; `Conflict` if it is something else by now"
-        with self.names.beside(final) as aside:
-            self._disk.rename_new(final, aside)
+        aside = self.names.free(final, "aside")
+        self._disk.rename_new(final, aside)
+        try:
             if not seen.is_still(aside):
-                try:
+                with contextlib.suppress(FileExistsError):
                     self._disk.rename_new(aside, final)
-                except FileExistsError:
-                    self._parts.trash.take_file(aside, f"was at {final} for a moment")
                 raise Conflict(os.fspath(final), " since a moment ago")
+        finally:
+            self._clear(aside, f"was at {final} for a moment", seen.stat)
         self._disk.sync_folder(final.parent)
+
+    def _clear(
+        self,
+        aside: Path,  # It may be gone already
+        reason: str,
+        *known: os.stat_result,  # Of what may be removed
+    ) -> None:
+        "Remove what was put aside, or move it into the trash if it is somebody else's; if that fails it stays"
+        with contextlib.suppress(FileNotFoundError):
+            now = os.lstat(aside)
+            if any(os.path.samestat(now, stat) and same_bytes(now, stat) for stat in known):
+                self._disk.unlink(aside)
+            else:
+                self._parts.trash.take_file(aside, reason)
+
+    def sweep(
+        self,
+        folder: Path,
+    ) -> int:  # How many were removed
+        "Remove what dead processes left in `folder` and below; what may be somebody else's goes into the trash"
+        count = 0
+        for path in self.names.left_in(folder):
+            with contextlib.suppress(StorageError, OSError):
+                seen = look(folder, path) if path.suffix == ".aside" else None
+                if seen is None or self.is_kept(seen.hash, read=True):
+                    self._disk.unlink(path)
+                else:
+                    self._parts.trash.take_file(path, "left aside by a program that was killed")
+                count += 1
+        return count
 
     def sync(
         self,
@@ -336,10 +365,11 @@ class Copies:
     def is_kept(
         self,
         hash: str,  # '' is none
+        read: bool = False,  # Are its bytes read in any case? So that a copy of them may go
     ) -> bool:
-        "Does the store hold these bytes, so that a copy of them may go?"
+        "Does the store hold these bytes?"
         entries = self._parts.index.entries(digest_of(hash)) if hash else []
-        return any(self._parts.objects.check(entry) is not None for entry in entries)
+        return any(self._parts.objects.check(entry, read) is not None for entry in entries)
 
     def rescue(
         self,
@@ -347,6 +377,8 @@ class Copies:
         path: Path,  # Where it was seen
     ) -> None:
         "Give a live object that the store has lost its bytes back, before the last copy of them goes"
-        if not seen.target and not self.is_kept(seen.hash):
+        if not seen.target and not self.is_kept(seen.hash, read=True):
             for entry in self._parts.index.entries(digest_of(seen.hash)):
+                with contextlib.suppress(FileNotFoundError):  # wrong bytes may look right to `put`
+                    self._parts.objects.quarantine(self._parts.objects.path(entry))
                 self._store.put(path, namespace=entry.namespace, expected_hash=seen.hash)

@@ -241,7 +241,7 @@ class Database(Connections):
         self._disk.make_folder(folder)
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
         with contextlib.closing(self._connect()) as reader:
-            reader.execute("VACUUM INTO ?", (os.fspath(part),))
+            reader.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(part),))  # it need not be text
         self._disk.sync_file(part)
         self._disk.rename(part, target)
         self._disk.sync_folder(folder)

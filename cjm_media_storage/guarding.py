@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .database import Database, fail
-from .errors import CorruptDatabase, IndexCorrupt, IndexMissing, StoreUnavailable
+from .errors import CorruptDatabase, IndexCorrupt, IndexMissing, StoreBusy, StoreUnavailable
 from .files import DISK, Disk
 from .layout import holds_objects
 from .schema import VERSION, plan
@@ -129,7 +129,7 @@ class IndexDatabase(Database):
         "Write one moment of all tables into a new file; it is not synced"
         try:
             with self._naming_the_remedy(), contextlib.closing(self._connect()) as reader:
-                reader.execute("VACUUM INTO ?", (os.fspath(path),))
+                reader.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(path),))
         except sqlite3.Error as e:
             fail(e, self.path, self._disk)
 
@@ -138,13 +138,18 @@ class IndexDatabase(Database):
         "Read: all of the block sees one moment, whatever others write meanwhile"
         connection = self._mine()
         with self._naming_the_remedy(), connection.busy:
+            self._changed(connection)  # then it is opened again
             try:
                 con = self._open(connection)
                 con.execute("BEGIN")
                 try:
                     yield con
                 finally:
-                    if con.in_transaction:
+                    if connection.sqlite is con and con.in_transaction:
                         con.execute("ROLLBACK")
             except sqlite3.Error as e:
+                if connection.sqlite is not con:
+                    raise StoreBusy(self.path) from e
                 fail(e, self.path, self._disk)
+            if self._changed(connection):
+                raise StoreBusy(self.path)

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from .content import ContentStore
-from .errors import Conflict, SourceChanged, SourceError, StoreUnavailable
-from .files import DISK, Disk, NoHardLink
+from .errors import Conflict, SourceChanged, SourceError, StoreUnavailable, UnsafePath
+from .files import DISK, Disk, NoHardLink, inside
 from .hashing import hash_file
 from .ingest import copy_and_hash, open_source
 from .layout import ALGO, is_store, object_path, read_id, read_note
@@ -317,6 +317,7 @@ def _copy_index(
     remove_database(part, disk)
     store.parts.index.database.copy_to(part)
     disk.sync_file(part)
+    remove_database(new / ".store" / "index.db", disk)  # of an earlier stay: its log would be taken for that of ours
     disk.rename(part, new / ".store" / "index.db")
     disk.sync_folder(new / ".store")
 
@@ -325,10 +326,16 @@ def _count_missing(
     store: ContentStore,
     copies: _Copies,
 ) -> None:
-    "Find what the index lists, and is nowhere"
+    "Find what the index lists, and is nowhere, or out of the walk's reach"
+    seen: set[str] = set()
     for entry in store.parts.index.all():
-        if not os.path.lexists(store.root / entry.path):
-            copies.problem(Found(entry.path, entry.namespace, entry.digest, entry.extension, problem="missing"))
+        found = Found(entry.path, entry.namespace, entry.digest, entry.extension, problem="missing")
+        path = store.root / entry.path
+        try:
+            if not (inside(store.root, path.parent, seen=seen) and os.path.lexists(path)):
+                copies.problem(found)
+        except UnsafePath:
+            copies.problem(replace(found, problem="unreadable", detail="it lies behind a link"))
 
 
 def _last_bit(

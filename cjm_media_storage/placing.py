@@ -150,7 +150,7 @@ class Places:
     ) -> bool:
         "May what is there be replaced, since it is our older copy, or the store keeps its bytes?"
         if seen.hash != old.hash:
-            return self.copies.is_kept(seen.hash)
+            return self.copies.is_kept(seen.hash, read=True)
         self.copies.rescue(seen, old.path)
         return True
 

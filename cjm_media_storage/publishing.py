@@ -141,7 +141,7 @@ class Library:
     ) -> SyncReport:
         "Bring the folder to what the index says, and remove what dead processes left in it"
         self._places.check()
-        counts, troubles = Counter(swept=self._places.copies.names.sweep(self.folder)), list[Trouble]()
+        counts, troubles = Counter(swept=self._places.copies.sweep(self.folder)), list[Trouble]()
         for row in self._places.rows.below(self.folder):
             done, reason = self._sync_one(row, overwrite, deep)
             counts[done] += 1

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .errors import LocksUnreliable, StorageError
+from .database import fail
+from .errors import LocksUnreliable, NoSpace, StorageError, StoreBusy
 from .files import DISK, Disk, NoHardLink
 from .index import Index
 from .layout import open_root
@@ -59,6 +60,43 @@ class RebuildReport:
         return f"{found}; {known}; {self.missing} missing{problems}"
 
 # %% ../nbs/37_rebuilding.ipynb #4b67fce9
+LOCK_TIMEOUT = 60.0  # Seconds to wait for those who are putting
+
+
+def _opened(
+    path: Path,
+    how: str,  # Parameters of the URI
+) -> contextlib.closing[sqlite3.Connection]:
+    uri = f"file:{quote(os.fsencode(path))}?{how}"
+    return contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_TIMEOUT))
+
+
+@contextlib.contextmanager
+def _frozen(
+    own: Path,  # `.store`
+) -> Iterator[None]:
+    "Let nobody write to the old index in this block; whoever tries then finds another one in its place"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_opened(own / "index.db", "mode=rw")).execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as e:  # else it cannot be written to
+            if getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise StoreBusy(os.fspath(own / "index.db")) from e
+        yield
+
+
+def _check_unreadable(
+    error: Exception,
+    path: Path,  # That was to be made
+    disk: Disk,
+) -> None:
+    "Raise `NoSpace` or `StoreBusy` if that is why the old index was not read: its facts may not be left out then"
+    if isinstance(error, NoSpace | StoreBusy):
+        raise error
+    if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
+        fail(error, os.fspath(path), disk)
+
+
 @contextlib.contextmanager
 def _old_facts(
     own: Path,  # `.store`
@@ -71,13 +109,13 @@ def _old_facts(
     with contextlib.ExitStack() as stack:
         stack.callback(remove_database, copy, disk)
         try:
-            uri = f"file:{quote(os.fspath(own / 'index.db'))}?mode=ro"
-            with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
-                old.execute("VACUUM INTO ?", (os.fspath(copy),))
+            with _opened(own / "index.db", "mode=ro") as old:
+                old.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(copy),))
             index = Index(copy, own / "backup", disk)
             stack.callback(index.database.close)
             con = stack.enter_context(index.database.reading())
-        except (sqlite3.Error, StorageError, OSError):
+        except (sqlite3.Error, StorageError, OSError) as e:
+            _check_unreadable(e, copy, disk)
             yield None
         else:
             yield facts_of(con) if index.fact("store") in (None, id) else None
@@ -129,10 +167,20 @@ def _install(
     disk.sync_folder(own)
     return kept
 
+
+def _finish_last(
+    own: Path,  # `.store`
+    disk: Disk,
+) -> None:
+    "Install what a rebuilding completed that was killed with the old index set aside: only there is all that was known"
+    part = own / "index.db.part"
+    if os.path.lexists(own / "index.db") or os.path.lexists(f"{part}-wal"):
+        return
+    with contextlib.suppress(sqlite3.Error), _opened(part, "immutable=1") as new:
+        if new.execute("SELECT 1 FROM meta WHERE key = 'rebuilt_at'").fetchone():
+            _install(part, own, disk)
+
 # %% ../nbs/37_rebuilding.ipynb #433b7e48
-LOCK_TIMEOUT = 60.0  # Seconds to wait for those who are putting
-
-
 @contextlib.contextmanager
 def _alone(
     root: Path,
@@ -264,6 +312,15 @@ def _prove(
     return proven
 
 
+def _sync_folders(
+    root: Path,
+    disk: Disk,
+) -> None:
+    "Bring all names to the disk, for the same reason"
+    for place, _, _ in os.walk(root):
+        disk.sync_folder(Path(place))
+
+
 def _believe(
     found: Found,
 ) -> Found:
@@ -280,7 +337,7 @@ class _Unused:
         disk: Disk,
         stack: contextlib.ExitStack,  # At its end, what is not complete is gone
     ) -> None:
-        self._path = own / "backup" / time.strftime("unused-%Y%m%dT%H%M%SZ.jsonl", time.gmtime())
+        self._path = own / "backup" / time.strftime(f"unused-%Y%m%dT%H%M%SZ.{os.urandom(4).hex()}.jsonl", time.gmtime())
         self._id, self._disk, self._stack = id, disk, stack
         self._writer: Writer | None = None
 
@@ -316,6 +373,7 @@ def rebuild_index(
     own, id = root / ".store", open_root(root, disk, 0o755, create=False)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_alone(root, disk, exclusive))
+        _finish_last(own, disk)
         chosen = newest_snapshot(own / "backup") if snapshot is None else Path(snapshot)
         if chosen is not None:
             check_snapshot(chosen)
@@ -323,5 +381,8 @@ def rebuild_index(
         stack.callback(new.index.database.close)
         run = _Rebuilding(root, id, new, _Unused(own, id, disk, stack), disk)
         run.read_tree(partial(_prove, root, disk) if level == "hash" else _believe, threads, progress or untold)
-        run.recall(chosen)
-        return run.install(chosen)
+        if level == "hash":
+            _sync_folders(root, disk)
+        with _frozen(own):
+            run.recall(chosen)
+            return run.install(chosen)

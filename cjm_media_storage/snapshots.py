@@ -193,12 +193,14 @@ _LEFT = re.compile(_FILE.pattern + r"\.\d+\.[0-9a-f]{8}\.part", re.ASCII)
 
 def kept_snapshots(
     folder: Path,  # `.store/backup`
-) -> list[Path]:  # Oldest first
+) -> list[Path]:  # Oldest first; before them those from the future, since the clock was wrong when they were taken
     "The snapshots that a store has taken by itself"
     try:
-        return [folder / name for name in sorted(os.listdir(folder)) if _FILE.fullmatch(name)]
+        names = [name for name in os.listdir(folder) if _FILE.fullmatch(name)]
     except FileNotFoundError:
         return []
+    now = _name_at(time.time())
+    return [folder / name for name in sorted(names, key=lambda name: (name <= now, name))]
 
 
 def _name_at(
@@ -241,12 +243,13 @@ class Snapshots:
         self,
         path: Path,
     ) -> Path:
-        with self._index.database.reading() as con:
-            counts = self._index.totals()
-            with Writer(path, self._disk, store=self._id, counts=counts) as writer:
+        with contextlib.ExitStack() as stack:
+            with self._index.database.reading() as con:
+                writer = Writer(path, self._disk, store=self._id, counts=self._index.totals())
+                stack.enter_context(writer)
                 for fact in facts_of(con):
                     writer.add(fact)
-                return writer.complete(self._mode)
+            return writer.complete(self._mode)  # now that it is known to be of one moment
 
     def _tidy(
         self,

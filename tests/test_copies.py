@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 from cjm_media_storage.copies import LINK_MODES, Copies, look
 from cjm_media_storage.errors import LinkModeUnavailable
 from cjm_media_storage.files import Disk
-from cjm_media_storage.storage import Conflict, ContentStore, CorruptObject, NoSpace, ObjectNotFound, hash_bytes
+from cjm_media_storage.publishing import Library
+from cjm_media_storage.storage import (
+    Conflict,
+    ContentStore,
+    CorruptObject,
+    NoSpace,
+    ObjectNotFound,
+    StoreBusy,
+    hash_bytes,
+)
 
 
 @pytest.fixture
@@ -36,6 +46,15 @@ def mounted(folder, *options):
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+def spoil(path, unseen):
+    "Change the bytes of an object, as a failing disk does if it is `unseen`"
+    stat = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().upper())
+    if unseen:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def publish(copies, hash, final, mode="auto"):
@@ -254,6 +273,28 @@ def test_one_that_cannot_be_given_back_is_in_the_trash(interrupted, films):
     )
 
 
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_one_that_can_go_nowhere_stays(interrupted, films, how, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.content.LOCK_TIMEOUT", 0.0)
+    copies, poster = Copies(interrupted), interrupted.put(b"a poster").hash
+    final = films / "poster.jpg"
+    final.write_bytes(b"our older copy")
+    seen, call = look(films, final), {"replaced": "exchange", "removed": "rename_new"}[how]
+
+    def twice():
+        put_there(final, b"drawn by hand")
+        meanwhile[call] = lambda: final.unlink() if how == "replaced" else final.write_bytes(b"drawn again")
+
+    meanwhile[call] = twice
+    with interrupted.parts.lock.shared(), pytest.raises(StoreBusy):  # nobody can be alone with the store for the trash
+        if how == "removed":
+            copies.remove(final, seen)
+        with copies.made(poster, "copy", final) as (part, _):
+            copies.replace(part, final, seen)
+    (aside,) = films.glob(".*.aside")
+    assert aside.read_bytes() == b"drawn by hand"
+
+
 # ---- what is left behind
 
 LEAVE = """
@@ -274,16 +315,67 @@ def test_only_what_dead_processes_of_this_store_left_is_swept(store, films, tmp_
     users = films / ".poster.jpg.0123456789abcdef0123456789abcdef.part"
     users.write_bytes(b"half a download")
     (films / "sub").mkdir()
-    names = Copies(store).names
+    copies = Copies(store)
     process = program.start(LEAVE, store.root, films / "sub")
     assert process.stdout.readline() == "made\n"
     (part,) = (films / "sub").iterdir()
-    assert names.sweep(films) == 0 and part.exists()
+    assert copies.sweep(films) == 0 and part.exists()
     process.communicate("end\n")
     with ContentStore(tmp_path / "other") as other:
-        assert Copies(other).names.sweep(films) == 0 and part.exists()
-    assert names.sweep(films) == 1
+        assert Copies(other).sweep(films) == 0 and part.exists()
+    assert copies.sweep(films) == 1
     assert {path.name for path in films.rglob("*")} == {users.name, "sub"}
+
+
+def test_it_is_swept_when_staging_is_gone_too(store, films, program):
+    process = program.start(LEAVE, store.root, films)
+    process.communicate("end\n")
+    store.close()
+    shutil.rmtree(store.root / ".store" / "staging")
+    with ContentStore(store.root) as store:
+        assert Copies(store).sweep(films) == 1
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cjm_media_storage.files import Disk
+from cjm_media_storage.publishing import Library
+from cjm_media_storage.storage import ContentStore
+
+class Deadly(Disk):
+    def exchange(self, one, other):
+        put_there(other)
+        super().exchange(one, other)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def rename_new(self, source, target):
+        put_there(source)
+        super().rename_new(source, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def put_there(path):
+    path.with_name("new").write_bytes(b"drawn by hand")
+    path.with_name("new").replace(path)
+
+store = ContentStore(sys.argv[1], disk=Deadly())
+library = Library(store, sys.argv[2])
+if sys.argv[3] == "replaced":
+    library.publish(store.put(b"a better poster").hash, "poster.jpg")
+else:
+    library.unpublish("poster.jpg")
+"""
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_fault_21_what_a_killed_process_had_put_aside_is_in_the_trash(store, films, poster, program, how):
+    Library(store, films).publish(poster, "poster.jpg")
+    process = program.start(KILLED, store.root, films, how)
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert Copies(store).sweep(films) == 1
+    (item,) = store.trash
+    assert item.size == len(b"drawn by hand") and not list(films.glob(".*"))
 
 
 # ---- what is there
@@ -311,12 +403,12 @@ def test_a_file_in_the_place_of_a_folder_is_nothing_to_be_seen(films):
     assert look(films, films / "a" / "b") is None
 
 
-@pytest.mark.parametrize("how", ["gone", "corrupt"])
+@pytest.mark.parametrize("how", ["gone", "corrupt", "corrupt unseen"])
 def test_the_last_copy_of_an_object_is_given_back(store, films, poster, how):
     copies, final = Copies(store), films / "poster.jpg"
     publish(copies, poster, final, "copy")
     path = store.path(poster)
-    path.unlink() if how == "gone" else (path.chmod(0o644), path.write_bytes(b"A POSTER"))
-    assert not copies.is_kept(poster)
+    path.unlink() if how == "gone" else spoil(path, unseen=how == "corrupt unseen")
+    assert not copies.is_kept(poster, read=True)
     copies.rescue(look(films, final), final)
-    assert copies.is_kept(poster) and store.read(poster, verify=True) == b"a poster"
+    assert copies.is_kept(poster, read=True) and store.read(poster, verify=True) == b"a poster"

@@ -6,11 +6,19 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from on_disk import query
+from on_disk import NOBODY, query, unprivileged
 
 from cjm_media_storage.guarding import IndexDatabase
 from cjm_media_storage.layout import holds_objects
-from cjm_media_storage.storage import ContentStore, CorruptDatabase, StorageError, StoreUnavailable, hash_bytes
+from cjm_media_storage.snapshots import facts_of, read_snapshot, snapshot
+from cjm_media_storage.storage import (
+    ContentStore,
+    CorruptDatabase,
+    StorageError,
+    StoreBusy,
+    StoreUnavailable,
+    hash_bytes,
+)
 
 POSTER = b"a poster"
 HASH = hash_bytes(POSTER)
@@ -177,6 +185,47 @@ def test_reading_sees_one_moment(tmp_path):
             writer.execute("INSERT INTO meta VALUES ('a', 'b')")
             assert con.execute("SELECT count(*) FROM meta").fetchone() == (0,)
         assert reader.fetch("SELECT * FROM meta") == [("a", "b")]
+
+
+@pytest.fixture
+def reader(open_folder):
+    "A store that its user may only read, and has read"
+    if os.geteuid():
+        pytest.skip("only root can be two users")
+    with ContentStore(open_folder / "store") as store:
+        store.put(POSTER)
+    with unprivileged():
+        reader = ContentStore(open_folder / "store")
+        assert len(reader) == 1
+        yield reader
+        reader.close()
+
+
+def put_much(reader):
+    "Write to the store, as its owner"
+    os.seteuid(0)
+    with ContentStore(reader.root) as store:
+        list(store.put_many(b"%d" % number for number in range(300)))
+    os.seteuid(NOBODY)
+
+
+def test_fault_41_who_only_reads_takes_a_snapshot_of_today(reader, open_folder):
+    put_much(reader)
+    path = snapshot(reader, open_folder / "mine.jsonl")
+    assert sum(fact["kind"] == "object" for fact in read_snapshot(path)) == 301
+
+
+@pytest.mark.parametrize("look", [len, lambda reader: None], ids=["noticed", "unnoticed"])
+def test_fault_41_no_snapshot_is_taken_of_an_index_that_changes_meanwhile(reader, open_folder, look, monkeypatch):
+    def facts(con):
+        put_much(reader)
+        look(reader)
+        return facts_of(con)
+
+    monkeypatch.setattr("cjm_media_storage.snapshots.facts_of", facts)
+    with pytest.raises(StoreBusy):
+        snapshot(reader, open_folder / "mine.jsonl")
+    assert os.listdir(open_folder) == ["store"]
 
 
 def test_what_is_wrong_with_another_file_is_not_blamed_on_the_index(root):

@@ -327,6 +327,31 @@ def test_a_place_to_which_another_store_is_moving(root, tmp_path):
         move_root(tmp_path / "nothing", tmp_path / "third")
 
 
+def test_a_store_comes_back_to_where_it_is_still_open(root, tmp_path):
+    with ContentStore(root) as held:  # so that the log of the old index stays beside it
+        held.add_reference(HASH, "movie:2")
+        assert move_root(root, tmp_path / "new", remove=True).moved
+        with ContentStore(tmp_path / "new") as store:
+            later = [store.put(b"%d" % number, owner="movie:3").hash for number in range(50)]
+        assert move_root(tmp_path / "new", root, remove=True).moved
+        with ContentStore(root) as store:
+            assert [reference.hash for reference in store.references(owner="movie:3")] == later
+
+
+def test_objects_behind_a_link_stop_the_move(root, tmp_path):
+    (root / "assets").rename(tmp_path / "assets")
+    (root / "assets").symlink_to(tmp_path / "assets")
+    report = move_root(root, tmp_path / "new")
+    assert (report.moved, report.problems["unreadable"]) == (False, 3)
+    assert opens(root) and not opens(tmp_path / "new")
+
+
+def test_a_place_whose_name_is_no_text(root, tmp_path):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    assert move_root(root, place).moved
+    check(place, tmp_path / "mine.nfo")
+
+
 def test_only_one_maintains_a_store(root, tmp_path):
     with ContentStore(root) as store, store.parts.maintenance(), pytest.raises(StoreBusy):
         move_root(root, tmp_path / "new")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from on_disk import unprivileged
+from test_copies import spoil
 
 from cjm_media_storage.errors import OutsideLibrary, ReadOnlyFile
 from cjm_media_storage.placing import Changed, Places
@@ -148,6 +149,16 @@ def test_bytes_that_the_store_has_lost_are_not_replaced(places):
     assert places.state(places.rows.at(path), deep=False) == "foreign"
     with pytest.raises(Conflict):
         bring(places, b"a better poster")
+
+
+def test_bytes_that_rotted_in_the_store_are_not_replaced(places):
+    path = bring(places, b"a poster").path
+    spoil(places._store.put(b"the last copy").path, unseen=True)
+    path.unlink()
+    path.write_bytes(b"the last copy")
+    with pytest.raises(Conflict):
+        bring(places, b"a better poster")
+    assert path.read_bytes() == b"the last copy"
 
 
 @pytest.mark.parametrize("how", ["replaced", "taken away"])
@@ -372,7 +383,7 @@ class Scene:
             self.store.trash.restore(item)
             assert self.path.read_bytes() == b"drawn by hand"
         self.places.bring(self.new, row, True)
-        self.places.copies.names.sweep(self.path.parent)
+        self.places.copies.sweep(self.path.parent)
         assert (self.path.read_bytes(), os.listdir(self.path.parent)) == (b"a better poster", ["poster.jpg"])
 
 

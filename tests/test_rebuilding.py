@@ -4,7 +4,10 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from on_disk import query, tree, unprivileged
@@ -20,6 +23,7 @@ from cjm_media_storage.storage import (
     ContentStore,
     CorruptDatabase,
     LocksUnreliable,
+    NoSpace,
     ReadOnlyStore,
     StorageError,
     StoreBusy,
@@ -104,13 +108,14 @@ def test_fault_44_the_tree_alone_gives_the_objects(root):
 
 def test_fault_44_of_several_snapshots_the_newest_whole_one_is_taken(root):
     folder = root / ".store" / "backup"
-    (good,) = folder.glob("index-*.jsonl")
-    (folder / "index-29980101T000000Z.jsonl").write_bytes(good.read_bytes())
-    (folder / "index-29990101T000000Z.jsonl").write_bytes(good.read_bytes()[:-10])
+    (found,) = folder.glob("index-*.jsonl")
+    good = found.rename(folder / "index-20000101T000000Z.jsonl")
+    (folder / "index-20010101T000000Z.jsonl").write_bytes(good.read_bytes())
+    (folder / "index-20020101T000000Z.jsonl").write_bytes(good.read_bytes()[:-10])
     database(root).unlink()
-    assert rebuild_index(root).snapshot.name == "index-29980101T000000Z.jsonl"
+    assert rebuild_index(root).snapshot.name == "index-20010101T000000Z.jsonl"
     with pytest.raises(CorruptDatabase):
-        rebuild_index(root, snapshot=folder / "index-29990101T000000Z.jsonl")
+        rebuild_index(root, snapshot=folder / "index-20020101T000000Z.jsonl")
 
 
 def test_what_the_old_index_still_tells_is_not_lost(root):
@@ -127,7 +132,7 @@ def test_fault_45_an_index_of_last_week_learns_of_what_came_since(root, tmp_path
     with ContentStore(root) as store:
         store.put(LATER, owner="movie:2")
         store.trash.restore(hash_bytes(OLD))
-        snapshot(store).rename(root / ".store" / "backup" / "index-29990101T000000Z.jsonl")
+        snapshot(store)
     shutil.copy(tmp_path / "backup.db", database(root))
     with ContentStore(root) as store:  # it opens, and knows nothing of them
         assert hash_bytes(LATER) not in store
@@ -244,6 +249,110 @@ def test_the_old_index_is_kept_with_its_log(root, program, disk):
     assert sorted(os.listdir(root / ".store"))[:4] == ["backup", "format.json", "index.db", "lock"]
     with ContentStore(root) as store:
         assert [reference.owner for reference in store.references(hash_bytes(LATER))] == ["movie:2"]
+
+
+def test_who_writes_meanwhile_loses_nothing_that_was_acknowledged(root, program):
+    with ContentStore(root) as store:
+        list(store.put_many(b"%d" % number for number in range(500)))
+    writer = program.start(
+        """
+        import sys
+        from cjm_media_storage.storage import ContentStore, StoreUnavailable
+        store, number = ContentStore(sys.argv[1]), 0
+        try:
+            while True:
+                store.add_reference(sys.argv[2], f"actor:{number}")
+                number += 1
+                print(number, flush=True)
+        except StoreUnavailable:
+            pass
+        """,
+        root,
+        HASH,
+    )
+    for _ in range(5):
+        writer.stdout.readline()
+    rebuild_index(root)
+    count = int(program.end(writer).splitlines()[-1])
+    with ContentStore(root) as store:
+        owners = {reference.owner for reference in store.references(HASH)}
+    assert owners == {"movie:1", *(f"actor:{number}" for number in range(count))}
+
+
+def test_who_is_writing_for_too_long_stops_it(root, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.rebuilding.LOCK_TIMEOUT", 0.0)
+    with ContentStore(root) as store, store._index.database.transaction(), pytest.raises(StoreBusy):
+        rebuild_index(root)
+
+
+def test_fault_44_killed_at_any_step_no_fact_of_the_old_index_is_lost(root, quick, program):
+    shutil.rmtree(root / ".store" / "backup")
+    before, step, codes = facts(root), 0, []
+    text = KILL + "from cjm_media_storage.rebuilding import rebuild_index\nrebuild_index(sys.argv[2], disk=Mortal())\n"
+    while not codes or codes[-1]:
+        copy = quick / f"copy-{step}"
+        shutil.copytree(root, copy)
+        process = program.start(text, step, copy)
+        process.communicate()
+        codes.append(process.returncode)
+        if not _opens(copy):
+            rebuild_index(copy)
+        assert facts(copy) == before
+        step += 1
+    assert len(codes) > 10 and set(codes[:-1]) == {-signal.SIGKILL}
+
+
+def test_a_full_disk_does_not_leave_the_facts_of_the_old_index_out(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a file system")
+    try:
+        with ContentStore(folder / "store") as store:
+            hash = store.put(POSTER).hash
+            for number in range(30):
+                store.add_reference(hash, f"{number}:" + 20_000 * "x")
+        room = os.statvfs(folder)
+        (folder / "full").write_bytes(bytes(room.f_bavail * room.f_frsize - 1_000_000))
+        with pytest.raises(NoSpace):
+            rebuild_index(folder / "store")
+        (folder / "full").unlink()
+        assert rebuild_index(folder / "store").references == 30
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_store_whose_path_is_no_text(root, tmp_path):
+    place = root.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    shutil.rmtree(place / ".store" / "backup")
+    assert rebuild_index(place).references == 1
+
+
+def test_the_facts_of_two_rebuildings_within_a_second_are_kept(root, monkeypatch):
+    monkeypatch.setattr(
+        "cjm_media_storage.rebuilding.time", SimpleNamespace(gmtime=lambda: time.gmtime(0), strftime=time.strftime)
+    )
+    shutil.rmtree(root / ".store" / "backup")
+    (root / object_path("assets", HASH[7:], "jpg")).unlink()
+    reports = [rebuild_index(root)]
+    shutil.rmtree(root / ".store" / "trash")
+    reports.append(rebuild_index(root))
+    owners = [[fact["owner"] for fact in read_snapshot(each.unused) if fact["kind"] == "reference"] for each in reports]
+    assert owners == [["movie:1"], ["actor:1"]]
+
+
+def test_the_names_of_what_is_found_are_durable_too(root):
+    synced = []
+
+    class Noting(Disk):
+        def sync_folder(self, path):
+            synced.append(path)
+            super().sync_folder(path)
+
+    rebuild_index(root, disk=Noting())
+    folder = (root / object_path("assets", HASH[7:], "jpg")).parent
+    assert {folder, folder.parent, folder.parent.parent, root, root / ".store" / "trash" / "actors"} <= set(synced)
 
 
 def test_fault_44_killed_at_any_step_the_store_needs_it_again_or_is_whole(root, quick, program):

@@ -12,6 +12,7 @@ from on_disk import query
 from cjm_media_storage import snapshots
 from cjm_media_storage.files import Disk
 from cjm_media_storage.locks import FileLock
+from cjm_media_storage.rebuilding import newest_snapshot
 from cjm_media_storage.snapshots import check_snapshot, kept_snapshots, read_snapshot, snapshot
 from cjm_media_storage.storage import ContentStore, CorruptDatabase, NoSpace, UnsupportedFormat, hash_bytes
 
@@ -134,7 +135,7 @@ def test_the_newest_three_are_kept_and_nothing_else_is_touched(store):
     (folder / "index-20200101T000000Z.jsonl.12.0123abcd.part").touch()  # of a process that was killed
     (folder / "index-29990101T000000Z.jsonl").touch()  # before the clock was set right
     new = snapshot(store).name
-    assert taken(store) == ["index-20200105T000000Z.jsonl", new, "index-29990101T000000Z.jsonl"]
+    assert taken(store) == ["index-20200104T000000Z.jsonl", "index-20200105T000000Z.jsonl", new]
     assert sorted(os.listdir(folder)) == sorted([*mine, *taken(store)])
 
 
@@ -191,6 +192,12 @@ def test_a_snapshot_from_the_future_says_nothing(store):
     store.put(POSTER)
     store.close()
     assert len(taken(store)) == 2
+
+
+def test_a_snapshot_from_the_future_is_older_than_any_other(store):
+    snapshot(store).rename(store.root / ".store" / "backup" / "index-29990101T000000Z.jsonl")
+    newest = snapshot(store)
+    assert kept_snapshots(newest.parent)[-1] == newest == newest_snapshot(newest.parent)
 
 
 def test_only_one_process_takes_one(store, caplog):
