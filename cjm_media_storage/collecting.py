@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .content import ContentStore, Parts
+from .content import ContentStore
+from .parts import Parts
 from .errors import CollectionRefused
 from .index import USED, Entry
 from .keeping import needed_by

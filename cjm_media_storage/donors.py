@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .content import ContentStore, Parts
+from .content import ContentStore
+from .parts import Parts
 from .errors import SourceError
 from .hashing import Hasher, hash_files
 from .index import Entry

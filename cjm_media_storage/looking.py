@@ -10,7 +10,7 @@ import os
 import stat as stats
 from dataclasses import dataclass
 
-from .content import Parts
+from .parts import Parts
 from .errors import UnsafePath
 from .files import inside, open_regular
 from .hashing import Hasher

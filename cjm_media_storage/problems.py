@@ -15,7 +15,7 @@ import stat as stats
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 
-from .content import Parts
+from .parts import Parts
 from .errors import StoreUnavailable
 
 # %% ../nbs/26_problems.ipynb #e3186d81

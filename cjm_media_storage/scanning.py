@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from .content import Parts
+from .parts import Parts
 from .errors import ReadOnlyStore, StoreBusy
 from .layout import ALGO, is_object_path, object_path
 from .locks import FileLock

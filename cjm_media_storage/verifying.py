@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .content import ContentStore, Parts
+from .content import ContentStore
+from .parts import Parts
 from .errors import InvalidHash, ObjectNotFound, StorageError, StoreUnavailable
 from .index import Entry
 from .layout import ALGO, check_namespace, digest_of
