@@ -232,14 +232,24 @@ class Putting:
                 raise
             if self._is_object(path, result):
                 raise SourceError(os.fspath(path), "it is the object itself, by another way to the store", result.size)
-            now = os.stat(path, follow_symlinks=False)
-            if now.st_ino == stat.st_ino and same_bytes(now, stat):
-                self.disk.unlink(path)
-            elif os.path.samestat(now, os.stat(result.path)):
-                raise CorruptObject(result.hash, os.fspath(result.path))
-            else:
-                logging.getLogger(__name__).warning("%s changed after it was stored, and was left in place", path)
+            with contextlib.suppress(FileNotFoundError):  # somebody else has taken it away
+                self._leave(path, stat, result)
         return replace(result, link_mode="move") if result.link_mode == "hardlink" else result
+
+    def _leave(
+        self,
+        path: Path,
+        stat: os.stat_result,  # Of the file that was stored
+        result: PutResult,
+    ) -> None:
+        "Take the old name of a moved file away, if it is still the file that was stored"
+        now = os.stat(path, follow_symlinks=False)
+        if now.st_ino == stat.st_ino and same_bytes(now, stat):
+            self.disk.unlink(path)
+        elif os.path.samestat(now, os.stat(result.path)):
+            raise CorruptObject(result.hash, os.fspath(result.path))
+        else:
+            logging.getLogger(__name__).warning("%s changed after it was stored, and was left in place", path)
 
     def _is_object(
         self,

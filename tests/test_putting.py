@@ -255,3 +255,19 @@ def test_fault_26_an_object_that_is_deleted_when_it_was_just_put(tmp_path, monke
         monkeypatch.setattr(store.parts.lock, "shared", shared_and_deleted)
         assert store.put(b"a poster").created
         assert len(other.trash) == 1
+
+
+def test_a_file_that_somebody_takes_away_while_it_is_moved_is_stored(tmp_path, monkeypatch):
+    film = tmp_path / "film.mkv"
+    film.write_bytes(b"a film")
+    with ContentStore(tmp_path / "store") as store:
+        receive = store.parts.putting._receive
+
+        def taken_away(*args, **options):
+            result = receive(*args, **options)
+            film.unlink()
+            return result
+
+        monkeypatch.setattr(store.parts.putting, "_receive", taken_away)
+        result = store.put(film, move=True)
+        assert (result.created, store.read(result.hash, verify=True)) == (True, b"a film")
