@@ -275,7 +275,7 @@ def test_one_that_cannot_be_given_back_is_in_the_trash(interrupted, films):
 
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_one_that_can_go_nowhere_stays(interrupted, films, how, monkeypatch):
-    monkeypatch.setattr("cjm_media_storage.content.LOCK_TIMEOUT", 0.0)
+    monkeypatch.setattr("cjm_media_storage.parts.LOCK_TIMEOUT", 0.0)
     copies, poster = Copies(interrupted), interrupted.put(b"a poster").hash
     final = films / "poster.jpg"
     final.write_bytes(b"our older copy")

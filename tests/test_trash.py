@@ -468,7 +468,7 @@ class Hooked(Disk):
 
 
 def test_what_is_being_purged_is_no_longer_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("cjm_media_storage.content.LOCK_TIMEOUT", 0)
+    monkeypatch.setattr("cjm_media_storage.parts.LOCK_TIMEOUT", 0)
     told = []
 
     def keep(path):
