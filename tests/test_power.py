@@ -11,6 +11,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from cjm_media_storage.maintenance import verify
+from cjm_media_storage.publishing import Library
 from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,
@@ -78,6 +80,28 @@ for outcome in store.put_many(posters(), durability=durability):
 sys.stdin.read()  # lives until the power is cut
 """
 
+LIFE = """
+import sys
+from pathlib import Path
+from cjm_media_storage.publishing import Library
+from cjm_media_storage.storage import ContentStore
+
+root = Path(sys.argv[1])
+store = ContentStore(root / "store")
+library = Library(store, root / "films")
+for n in range(10):  # what is said was done, whatever comes then
+    hashes = [store.put(b"%s %d" % (what, n) * 1000).hash for what in (b"gone", b"back", b"purged", b"given")]
+    gone, back, purged, given = hashes
+    store.delete(gone)
+    store.delete(back)
+    store.trash.restore(back)
+    (item,) = store.delete(purged, retention_days=0)
+    assert item in store.trash.purge()
+    library.publish(given, f"Movie {n}/poster.jpg")
+    print(*hashes, flush=True)
+sys.stdin.read()  # lives until the power is cut
+"""
+
 
 @pytest.fixture(params=["ext4", "xfs"])
 def mounted(request, tmp_path):
@@ -107,15 +131,22 @@ def mounted(request, tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def work_until_the_power_is_cut(mounted, disk):
-    "Hashes that were acknowledged before the cut; the file system is mounted again"
+def lines_until_the_power_is_cut(mounted, count, *arguments):
+    "What a program said before the cut, in so many lines; the file system is mounted again"
     folder, cut_power, mount_again = mounted
-    command = [sys.executable, "-c", WORK, folder, disk, str(COUNT)]
+    text, *rest = arguments
+    command = [sys.executable, "-c", text, folder, *map(str, rest)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
-        hashes = [program.stdout.readline().strip() for _ in range(COUNT)]
+        lines = [program.stdout.readline().strip() for _ in range(count)]
         cut_power()
         program.kill()
     mount_again()
+    return lines
+
+
+def work_until_the_power_is_cut(mounted, disk):
+    "Hashes that were acknowledged before the cut"
+    hashes = lines_until_the_power_is_cut(mounted, COUNT, WORK, disk, COUNT)
     assert len(set(hashes)) == COUNT
     return hashes
 
@@ -210,3 +241,20 @@ def test_fault_22_what_was_not_synced_is_right_or_missed_after_a_power_cut(mount
         again = list(store.put_many(b"poster %d" % n * 1000 for n in range(500)))
         assert [outcome.result.hash for outcome in again[: len(hashes)]] == hashes
         assert all(store.read(stored.hash, verify=True) for stored in store)
+
+
+def test_fault_22_what_was_deleted_restored_purged_and_published_is_so_after_a_power_cut(mounted):
+    lines = lines_until_the_power_is_cut(mounted, 10, LIFE)
+    folder = mounted[0]
+    with ContentStore(folder / "store") as store:
+        for n, line in enumerate(lines):
+            gone, back, purged, given = line.split()
+            assert (gone in store, back in store, purged in store, given in store) == (False, True, False, True)
+            assert not store.trash.find(purged) and len(store.trash.find(gone)) == 1
+            store.trash.restore(gone)
+            for hash in (gone, back, given):
+                assert store.read(hash, verify=True)
+            assert (folder / "films" / f"Movie {n}" / "poster.jpg").read_bytes() == store.read(given)
+        library = Library(store, folder / "films")
+        assert {row.state for row in library.status(deep=True)} == {"in sync"}
+        assert verify(store).ok
