@@ -189,8 +189,10 @@ def _sweep(
         held = functools.cache(parts.pins.held)  # asked once a slice, when nobody can put or pin
 
         def keeps(entry: Entry, held: Callable[[], set[str]] = held) -> str | None:
-            (now,) = parts.index.select("id = ?", (entry.id,))
-            return judge.why(now, held()) or ("put again meanwhile" if now.condemned_at is None else None)
+            now = parts.index.select("id = ? AND digest = ?", (entry.id, entry.digest))
+            if not now or now[0].condemned_at is None:
+                return "deleted or put again meanwhile"
+            return judge.why(now[0], held()) or None
 
         yield from parts.trash.discard((orphan.entry for orphan in some), "garbage", retention_days, keeps)
         progress(len(some))

@@ -364,7 +364,10 @@ class ContentStore:
                 raise ObjectInUse(hash, why)
 
         keeps: Keeps = (lambda entry: None) if force else refuse
-        return self.trash.discard(self._entries(hash, namespace), reason, retention, keeps)
+        taken = self.trash.discard(self._entries(hash, namespace), reason, retention, keeps)
+        if not taken:  # somebody else was faster
+            raise ObjectNotFound(hash)
+        return taken
 
     # ---- the end
 

@@ -31,7 +31,9 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
     assert tests - names == {
         "built",
         "crashes",
+        "hammer",
         "kills",
+        "model",
         "order",
         "power",
         "settings",

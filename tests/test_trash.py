@@ -331,6 +331,15 @@ def test_fault_27_a_reference_against_a_delete(tmp_path):
             assert (hash in store) == (refer.exception() is None)
 
 
+def test_of_two_deletes_one_is_told_that_it_came_too_late(tmp_path):
+    with ContentStore(tmp_path / "store") as store, ThreadPoolExecutor(2) as pool:
+        for n in range(40):
+            hash = store.put(b"%d" % n).hash
+            deletes = [pool.submit(store.delete, hash) for _ in range(2)]
+            ends = [delete.exception() or len(delete.result()) for delete in deletes]
+            assert sorted(map(str, ends)) == ["1", str(ObjectNotFound(hash))]
+
+
 def test_fault_26_a_delete_against_a_put_of_the_same_bytes(tmp_path):
     with ContentStore(tmp_path / "store") as store, ThreadPoolExecutor(3) as pool:
         store.put(POSTER)
