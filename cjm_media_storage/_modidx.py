@@ -858,6 +858,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._LockFile.flock': ( 'locks.html#_lockfile.flock',
                                                                                       'cjm_media_storage/locks.py'),
+                                         'cjm_media_storage.locks._LockFile.is_named': ( 'locks.html#_lockfile.is_named',
+                                                                                         'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._Mine': ('locks.html#_mine', 'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._Shared': ('locks.html#_shared', 'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._Shared.__enter__': ( 'locks.html#_shared.__enter__',

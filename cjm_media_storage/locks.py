@@ -62,6 +62,18 @@ class _LockFile:
         if self.fd >= 0:
             fcntl.flock(self.fd, how)
 
+    def is_named(
+        self,
+        path: Path,
+    ) -> bool:
+        "Is this the file at `path`? A folder that is swept loses its lock file, and the next one there is another lock"
+        if self.fd < 0:
+            return True
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.stat(path))
+        except FileNotFoundError:
+            return False
+
     def drop(self) -> None:
         "Close the descriptor, and leave the lock to other copies of it"
         fd, self.fd, self.dropped = self.fd, -1, True
@@ -246,6 +258,8 @@ class FileLock:
                     self._take(lock, until)
             else:
                 self._take(lock, until)
+            if not lock.is_named(self.path):
+                raise StoreBusy(os.fspath(self.path))
             yield
 
     def is_free(self) -> bool:

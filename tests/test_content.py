@@ -437,13 +437,14 @@ def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, e
         root,
         end,
     ).communicate()
+    (place.path / "film.mkv").write_bytes(b"a film")
     with place.read_only():
         with ContentStore(root) as store:
             assert (len(store), store.read(HASH, verify=True), store.find(HASH[:20]).hash) == (2, POSTER, HASH)
             assert next(iter(store)).hash == HASH and HASH in store
             assert [each.location for each in store.sources(HASH)] == ["https://example.org/poster.jpg"]
             assert [each.owner for each in store.references(owner="movie:1")] == ["movie:1"]
-            for content in (b"new", b"x" * 3_000_000, [b"x" * 3_000_000], __file__):
+            for content in (b"new", b"x" * 3_000_000, [b"x" * 3_000_000], place.path / "film.mkv"):
                 with pytest.raises(ReadOnlyStore):
                     store.put(content)
             with pytest.raises(ReadOnlyStore):

@@ -19,12 +19,14 @@ pytestmark = [pytest.mark.kills, pytest.mark.skipif(strace is None, reason="stra
 
 KILL, FULL, BROKEN = "signal=KILL", "error=ENOSPC", "error=EIO"
 WHAT_HAPPENS = [  # at which calls, and at each how many-th of them: SQLite makes many that are alike
-    (KILL, ["write", "fsync", "fdatasync", "syncfs", "link", "rename", "unlink", "mkdir", "ftruncate"], 1),
-    (KILL, ["pwrite64"], 3),
+    (KILL, ["write", "fsync", "syncfs", "link", "rename", "unlink", "mkdir", "ftruncate"], 1),
+    (KILL, ["fdatasync"], 2),
+    (KILL, ["pwrite64"], 7),
     (FULL, ["write", "link", "rename", "mkdir", "ftruncate"], 1),
-    (FULL, ["pwrite64"], 7),
-    (BROKEN, ["fsync", "fdatasync", "syncfs"], 1),
-    (BROKEN, ["write", "pwrite64"], 11),
+    (FULL, ["pwrite64"], 13),
+    (BROKEN, ["fsync", "syncfs"], 1),
+    (BROKEN, ["fdatasync"], 2),
+    (BROKEN, ["write", "pwrite64"], 17),
 ]
 POSTERS = [b"poster %d" % n for n in range(3)]
 HASH = hash_bytes(POSTERS[0])

@@ -344,3 +344,39 @@ def test_fault_57_a_lock_that_everybody_gets_is_found_out(tmp_path, monkeypatch)
     monkeypatch.setattr(files.fcntl, "flock", lambda fd, how: None)
     assert not FileLock(tmp_path / "lock").works()
     assert not FileLock(tmp_path / "lock", Disk(flock=False)).works()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_lock_file_that_was_removed_meanwhile_is_no_lock(tmp_path, monkeypatch, replaced):
+    "As when a folder is swept, and made again by whoever it belongs to"
+    lock = FileLock(tmp_path / "lock")
+    take = lock._take
+
+    def swept(file, until):
+        take(file, until)
+        (tmp_path / "lock").unlink()
+        if replaced:
+            (tmp_path / "lock").touch()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lock, "_take", swept)
+        with pytest.raises(StoreBusy), lock.exclusive():
+            raise AssertionError("another may hold the lock that is there now")
+    with lock.exclusive():
+        pass
+
+
+def test_nobody_sweeps_the_staging_folder_of_one_who_lives(tmp_path, program):
+    text = """
+    import os, sys
+    from pathlib import Path
+    from cjm_media_storage.ingest import Staging
+    for _ in range(150):
+        staging = Staging(Path(sys.argv[1]))
+        with staging.file() as (path, _):
+            Staging(Path(sys.argv[1])).close()  # sweeps what the dead left
+            assert path.exists(), "swept while it was used"
+        staging.close()
+    """
+    for each in [program.start(text, tmp_path / "staging") for _ in range(6)]:
+        program.end(each)
