@@ -9,10 +9,11 @@ __all__ = ['FICLONE', 'BINARY', 'RENAME_NOREPLACE', 'RENAME_EXCHANGE', 'DISK', '
 # %% ../nbs/01_files.ipynb #61121db8
 import contextlib
 import errno
+import functools
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,17 +77,13 @@ def _sync(
             os.close(fd)
 
 
-def _syncfs(
-    fd: int,
-) -> None:
-    "Call syncfs(2), which Python does not know"
+@functools.cache
+def _syncfs() -> Callable[[int], int] | None:
+    "The call syncfs(2), which Python does not know; None where the C library has none"
     import ctypes  # on use: only large batches need it
 
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if call is None:
-        raise NotImplementedError("this C library has no syncfs")
-    if call(ctypes.c_int(fd)):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    call: Callable[[int], int] | None = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    return call
 
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
@@ -229,15 +226,24 @@ class Disk:
         if self.folder_sync:
             _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
+    @property
+    def can_sync_filesystem(self) -> bool:
+        "Does `sync_filesystem` work here? If not, files are synced one by one"
+        return self.syncfs and _syncfs() is not None
+
     def sync_filesystem(
         self,
         fd: int,  # Of any file there, opened before the writes that are to be synced
     ) -> None:
-        "Bring all of a file system to its disk; NotImplementedError where that cannot be: files are synced one by one"
-        if not self.syncfs:
-            raise NotImplementedError("syncfs is switched off or unknown here")
+        "Bring all of a file system to its disk; OSError with ENOSYS unless `can_sync_filesystem`"
+        import ctypes
+
+        call = _syncfs() if self.syncfs else None
         with disk_errors("file system"):
-            _syncfs(fd)
+            if call is None:
+                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            if call(fd):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def link(
         self,
@@ -295,8 +301,8 @@ class Disk:
         with disk_errors(path):
             try:
                 os.symlink(target, path)
-            except (OSError, NotImplementedError) as e:
-                if isinstance(e, OSError) and e.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            except OSError as e:
+                if e.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
                     raise
                 return False
             return True

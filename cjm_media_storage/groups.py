@@ -154,7 +154,7 @@ class Group:
         self._seen: set[str] = set()  # As in `inside`, while the lock is held
         putting.check_root()
         # Opened before the first write, so that it is told of every failure of the disk since.
-        whole = durability == "batch" and putting.disk.syncfs
+        whole = durability == "batch" and putting.disk.can_sync_filesystem
         self._filesystem = os.open(putting.staging.claim(), os.O_RDONLY) if whole else -1
 
     @property

@@ -118,7 +118,8 @@ def test_a_file_system_is_synced_as_a_whole(tmp_path):
         DISK.sync_filesystem(file.fileno())
     with pytest.raises(OSError, match="Bad file descriptor"):
         DISK.sync_filesystem(-1)
-    with pytest.raises(NotImplementedError):
+    assert DISK.can_sync_filesystem and not Disk(syncfs=False).can_sync_filesystem
+    with pytest.raises(OSError, match="not implemented"):
         Disk(syncfs=False).sync_filesystem(0)
 
 
