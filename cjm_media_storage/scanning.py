@@ -6,6 +6,7 @@
 __all__ = ['Rows', 'PATIENCE', 'YOUNG', 'Suspect', 'judge', 'Walk', 'wait_for_writers', 'look_again', 'leftovers']
 
 # %% ../nbs/28_scanning.ipynb #61e067f1
+import contextlib
 import os
 import re
 import stat as stats
@@ -276,8 +277,9 @@ def _unfinished(
     "What nobody finishes any more"
     own = parts.root / ".store"
     for path in (*own.glob("*.part"), *own.glob("backup/*.part")):
-        if time.time() - os.lstat(path).st_mtime > YOUNG:
-            yield path, "it was never finished"
+        with contextlib.suppress(FileNotFoundError):  # it was just finished
+            if time.time() - os.lstat(path).st_mtime > YOUNG:
+                yield path, "it was never finished"
 
 
 def _without_row(
