@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from on_disk import ODD_NAMES, Place
+from on_disk import ODD_NAMES, Place, memory_disk
 from programs import Program
 from results import KINDS
 from words import open_words
@@ -107,11 +106,8 @@ def place(request, open_folder):
     if request.param == "folder":
         yield Place(open_folder, "folder")
         return
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", open_folder]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield Place(open_folder, "disk")
-    subprocess.run(["umount", open_folder], check=True)
+    with memory_disk(open_folder, "8m"):
+        yield Place(open_folder, "disk")
 
 
 @pytest.fixture

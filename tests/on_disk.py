@@ -1,15 +1,34 @@
 "What tests put on the disk, and look up there past the package"
 
 import os
-import shutil  # noqa: F401  the package loads these on use, which a user without permissions may not be able to
+import shutil  # the package loads these on use, which a user without permissions may not be able to
 import sqlite3
 import subprocess
 import tempfile  # noqa: F401
 from contextlib import closing, contextmanager
 
+import pytest
+
 ODD_NAMES = [b"caf\xe9.mp3", b"two\nlines.png", b"-rf", b'it\'s "quoted".wav', b"[red]x[bold].jpg", b"\x1b[31m.gif"]
 
 NOBODY = 65534
+
+
+@contextmanager
+def mounted(folder, *options):
+    "A file system of its own at `folder`"
+    folder.mkdir(exist_ok=True)
+    if shutil.which("mount") is None or subprocess.run(["mount", *options, folder], capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def memory_disk(folder, size):
+    "A file system of `size` (`8m`) that is kept in memory"
+    return mounted(folder, "-t", "tmpfs", "-o", f"size={size}", "tmpfs")
 
 
 @contextmanager

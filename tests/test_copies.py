@@ -4,10 +4,10 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from on_disk import memory_disk, mounted
 
 from cjm_media_storage.copies import LINK_MODES, Copies, look
 from cjm_media_storage.errors import LinkModeUnavailable
@@ -34,18 +34,6 @@ def films(tmp_path):
     folder = tmp_path / "films"
     folder.mkdir()
     return folder
-
-
-@contextmanager
-def mounted(folder, *options):
-    "A file system of its own at `folder`"
-    folder.mkdir(exist_ok=True)
-    if shutil.which("mount") is None or subprocess.run(["mount", *options, folder], capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def spoil(path, unseen):
@@ -100,7 +88,7 @@ def test_fault_39_on_a_file_system_with_reflinks_auto_takes_one(tmp_path):
 
 
 def test_fault_39_another_device_gets_a_copy(store, tmp_path, poster):
-    with mounted(tmp_path / "mounted", "-t", "tmpfs", "tmpfs") as folder:
+    with memory_disk(tmp_path / "mounted", "8m") as folder:
         copies = Copies(store)
         assert publish(copies, poster, folder / "auto.jpg") == "copy"
         assert publish(copies, poster, folder / "link.jpg", "symlink") == "symlink"
@@ -112,7 +100,7 @@ def test_fault_39_another_device_gets_a_copy(store, tmp_path, poster):
 
 
 def test_fault_23_another_device_gets_a_copy(store, tmp_path, poster):
-    with mounted(tmp_path / "mounted", "-t", "tmpfs", "tmpfs") as folder:
+    with memory_disk(tmp_path / "mounted", "8m") as folder:
         assert publish(Copies(store), poster, folder / "poster.jpg") == "copy"
         assert (folder / "poster.jpg").read_bytes() == b"a poster"
 
@@ -186,7 +174,7 @@ def test_what_is_not_in_the_store_is_not_published(store, films):
 
 def test_a_full_disk_leaves_nothing(store, tmp_path):
     film = store.put(os.urandom(2 << 20)).hash
-    with mounted(tmp_path / "mounted", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as folder:
+    with memory_disk(tmp_path / "mounted", "1m") as folder:
         with pytest.raises(NoSpace):
             publish(Copies(store), film, folder / "film.mkv")
         assert os.listdir(folder) == []

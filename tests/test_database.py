@@ -8,7 +8,7 @@ import subprocess
 from contextlib import closing
 
 import pytest
-from on_disk import held_by, query, unprivileged
+from on_disk import held_by, memory_disk, query, unprivileged
 from together import in_threads
 from words import TABLE, add, alone, open_words, words
 
@@ -210,13 +210,8 @@ def test_fault_20_no_space_by_limit(database):
 @pytest.fixture
 def tiny(tmp_path):
     "A file system of 512 kB"
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with memory_disk(tmp_path / "tiny", "512k") as folder:
+        yield folder
 
 
 def fill(path):

@@ -2,12 +2,13 @@
 
 import errno
 import os
-import shutil
 import subprocess
 
 import pytest
-from on_disk import staged, tree, unprivileged
+from on_disk import memory_disk, staged, tree, unprivileged
+from recording import Recorder, calls
 
+from cjm_media_storage import files
 from cjm_media_storage import memo as memo_module
 from cjm_media_storage.files import Disk
 from cjm_media_storage.ingest import SMALL, Staging, boot_id
@@ -25,24 +26,7 @@ from cjm_media_storage.storage import (
     hash_bytes,
 )
 
-calls = []  # What a `Recorder` was asked, in order: names and arguments
 WAYS = [{}, {"syncfs": False}, {"hardlink": False}, {"folder_sync": False}, {"syncfs": False, "hardlink": False}]
-
-
-class Recorder(Disk):
-    "A disk that writes down what it is asked"
-
-    def __getattribute__(self, name):
-        attribute = super().__getattribute__(name)
-        if name.startswith("_") or not callable(attribute):
-            return attribute
-
-        def recorded(*args, **options):
-            result = attribute(*args, **options)
-            calls.append((name, args))
-            return result
-
-        return recorded
 
 
 @pytest.fixture(params=WAYS, ids=str)
@@ -98,6 +82,15 @@ def test_each_sync_covers_what_was_done_before_it(recorded):
         folders = {args[0] for name, args in calls[first_link:commit] if name == "sync_folder"}
         for result in results:
             assert {*result.path.parents[:2]} <= folders
+
+
+def test_a_c_library_without_syncfs_syncs_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_syncfs", lambda: None)
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        store.put(b"a still")
+        _, order = check_order(store, [b"a poster", b"a portrait"])
+    assert order == ["write", "sync", "link", "sync", "acknowledge"]
+    assert "sync_filesystem" not in [name for name, _ in calls]
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -191,13 +184,8 @@ def test_a_sync_that_fails_fails_its_group_and_no_other(tmp_path, small_groups, 
 @pytest.fixture
 def small_disk(tmp_path):
     "A file system of 8 MB"
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with memory_disk(tmp_path / "small_disk", "8m") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("disk", [Disk(), Disk(syncfs=False)], ids=["whole", "one by one"])

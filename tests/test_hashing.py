@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from cjm_media_storage.errors import InvalidHash
 from cjm_media_storage.hashing import (
     CHUNK,
-    FILES_PER_TASK,
     Hasher,
     hash_bytes,
     hash_dict_canonical,
@@ -21,6 +20,7 @@ from cjm_media_storage.hashing import (
     parse_hash,
     verify_hash,
 )
+from cjm_media_storage.workers import PIECE
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 values = st.recursive(
@@ -201,7 +201,7 @@ def test_hash_files_takes_a_generator_lazily(tmp_path):
         furthest = max(furthest, taken - given_back)
         assert result.hash
     assert taken == given_back == 10_000
-    assert furthest <= (4 * 2 + 1) * FILES_PER_TASK
+    assert furthest <= (4 * 2 + 1) * PIECE
 
 
 def test_hash_files_closed_early_stops(tmp_path):
@@ -210,8 +210,8 @@ def test_hash_files_closed_early_stops(tmp_path):
     results = hash_files((taken.append(n) or poster for n in range(10_000)), threads=2)
     next(results)
     results.close()
-    assert len(taken) <= 4 * 2 * FILES_PER_TASK
-    assert not [t for t in threading.enumerate() if t.name.startswith("hash_files")]
+    assert len(taken) <= 4 * 2 * PIECE
+    assert not [t for t in threading.enumerate() if t.name.startswith("in_parallel")]
 
 
 def test_hash_files_of_an_unknown_algorithm():

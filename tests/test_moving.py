@@ -2,10 +2,9 @@
 
 import os
 import shutil
-import subprocess
 
 import pytest
-from on_disk import tree, unprivileged
+from on_disk import memory_disk, tree, unprivileged
 from test_rebuilding import KILL
 
 from cjm_media_storage.files import Disk
@@ -89,13 +88,8 @@ def test_to_another_folder(root, tmp_path):
 @pytest.fixture
 def memory(tmp_path):
     "Another file system"
-    folder = tmp_path / "memory"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", folder]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount another file system")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with memory_disk(tmp_path / "memory", "20m") as folder:
+        yield folder
 
 
 def test_to_another_disk(root, tmp_path, memory):

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 from on_disk import tree
+from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes
@@ -20,25 +21,6 @@ def overwrite(path, content):
 
 def quarantined(store):
     return [path.read_bytes() for path in (store.root / ".store" / "quarantine").glob("*")]
-
-
-calls = []  # What a `Recorder` was asked: names and arguments, in order
-
-
-class Recorder(Disk):
-    "A disk that writes down what it is asked"
-
-    def __getattribute__(self, name):
-        attribute = super().__getattribute__(name)
-        if name.startswith("_") or not callable(attribute):
-            return attribute
-
-        def recorded(*args, **options):
-            result = attribute(*args, **options)
-            calls.append((name, args))
-            return result
-
-        return recorded
 
 
 def test_the_order_of_a_durable_put(tmp_path):

@@ -3,11 +3,10 @@
 import math
 import os
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-from on_disk import tree, unprivileged
+from on_disk import memory_disk, tree, unprivileged
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.storage import (
@@ -415,13 +414,9 @@ def test_a_file_that_cannot_be_taken_stays(store, tmp_path):
 
 @pytest.fixture
 def other_disk(tmp_path):
-    if os.name != "posix" or os.geteuid() != 0:
-        pytest.skip("only root can mount another disk")
-    other = tmp_path / "other"
-    other.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", other], check=True)
-    yield other
-    subprocess.run(["umount", other], check=True)
+    "Another file system"
+    with memory_disk(tmp_path / "other_disk", "4m") as folder:
+        yield folder
 
 
 def test_fault_23_a_file_from_another_disk(store, other_disk):

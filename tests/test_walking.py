@@ -7,7 +7,7 @@ from on_disk import unprivileged
 
 from cjm_media_storage.layout import object_path
 from cjm_media_storage.storage import hash_bytes
-from cjm_media_storage.walking import in_parallel, prove, walk
+from cjm_media_storage.walking import prove, walk
 
 DIGEST = hash_bytes(b"a poster")[7:]
 PLACE = object_path("assets", DIGEST, "jpg")
@@ -86,16 +86,3 @@ def test_what_cannot_be_looked_at_stops_nothing(open_folder):
         found = told(open_folder)
     closed.chmod(0o755)
     assert found == {PLACE: "", "actors": "unreadable", unread.relative_to(open_folder).as_posix(): "unreadable"}
-
-
-def test_the_first_error_of_many_threads_is_raised():
-    def work(number):
-        if number == 70:
-            raise ValueError(number)
-        return number
-
-    seen = []
-    with pytest.raises(ValueError, match="70"):
-        for number in in_parallel(work, range(10_000), threads=4):
-            seen.append(number)
-    assert seen == list(range(64))  # in order, up to the piece that failed

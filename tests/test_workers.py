@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from cjm_media_storage.workers import workers
+from cjm_media_storage.workers import in_parallel, workers
 
 
 def test_tasks_begin_in_order():
@@ -60,3 +60,16 @@ def test_they_work_when_the_main_thread_has_ended(program):
         threading.Thread(target=work).start()
     """
     assert program(text) == "9"
+
+
+def test_the_first_error_of_many_threads_is_raised():
+    def work(number):
+        if number == 70:
+            raise ValueError(number)
+        return number
+
+    seen = []
+    with pytest.raises(ValueError, match="70"):
+        for number in in_parallel(work, range(10_000), threads=4):
+            seen.append(number)
+    assert seen == list(range(64))  # in order, up to the piece that failed
