@@ -17,7 +17,7 @@ from .errors import StorageError
 from .groups import READ_AHEAD, Group, Job, Outcome, PutItem
 from .ingest import Content
 from .putting import PutResult, Putting, check_terms
-from .workers import Workers, workers
+from .workers import Workers, usual_threads, workers
 
 # %% ../nbs/22_batches.ipynb #cc37fa7a
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Batch:
         self._putting, self._durability, self._ordered = putting, durability, ordered
         self._options = options | {"durability": durability}
         self._terms = check_terms(**self._options)
-        self._threads = threads or (FULL_THREADS if durability == "full" else min(8, os.cpu_count() or 1))
+        self._threads = threads or (FULL_THREADS if durability == "full" else usual_threads())
         self._per_task = 1 if durability == "full" else ITEMS_PER_TASK
         self._progress, self._so_far = progress, BatchProgress()
         self._more = True  # May there be more contents?

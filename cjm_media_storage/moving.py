@@ -29,7 +29,8 @@ from .locks import FileLock
 from .memo import RACY
 from .rebuilding import SLICE
 from .renewing import SHOWN, remove_database
-from .walking import Found, Progress, in_parallel, untold, walk
+from .walking import Found, Progress, untold, walk
+from .workers import in_parallel
 
 # %% ../nbs/39_moving.ipynb #0239ea81
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from .layout import open_root
 from .locks import FileLock
 from .renewing import SHOWN, NewIndex, remove_database
 from .snapshots import Fact, Writer, check_snapshot, facts_of, kept_snapshots, read_snapshot
-from .walking import Found, Progress, in_parallel, prove, untold, walk
+from .walking import Found, Progress, prove, untold, walk
+from .workers import in_parallel
 
 # %% ../nbs/38_rebuilding.ipynb #57e1d3e7
 @dataclass(frozen=True)

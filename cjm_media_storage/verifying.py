@@ -6,14 +6,11 @@
 __all__ = ['PAGE', 'TASK', 'Progress', 'check_prefix', 'Scope', 'tasks_of', 'Seen', 'Run', 'verify']
 
 # %% ../nbs/30_verifying.ipynb #3b5564ef
-import os
 import re
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .content import ContentStore
 from .errors import InvalidHash, ObjectNotFound, StorageError, StoreUnavailable
@@ -23,9 +20,7 @@ from .looking import LEVELS, Looker, confirm, describe
 from .parts import Parts
 from .problems import Problem, VerifyReport, check_root
 from .scanning import Walk, leftovers, look_again
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from .workers import in_parallel
 
 # %% ../nbs/30_verifying.ipynb #68d78ccc
 PAGE = 1000  # Rows that are read, or marked as verified, at a time
@@ -141,7 +136,7 @@ class Run:
         progress: Progress | None = None,
     ) -> None:
         self._parts, self._level, self._seconds, self._bytes = parts, level, seconds, bytes
-        self._threads, self._record = threads or min(8, os.cpu_count() or 1), record and level == "hash"
+        self._threads, self._record = threads, record and level == "hash"
         self._progress = progress or (lambda checked, bytes: None)
         self.started_at, self._began = time.time(), time.monotonic()
         self.checked = self.read = self.skipped = self._begun = 0
@@ -163,23 +158,22 @@ class Run:
         entries: Iterable[Entry],
     ) -> None:
         "Look at objects on several threads"
-        from concurrent.futures import ThreadPoolExecutor  # on use: it loads a good deal
-
         work = tasks_of(entries) if self._bytes is None else tasks_of(entries, size=min(self._bytes, TASK))
-        running = deque["Future[Seen]"]()
         looker = Looker(self._parts.root, self._level)
-        with ThreadPoolExecutor(self._threads, "verify") as pool:
-            try:
-                while True:
-                    while len(running) < 4 * self._threads and (some := next(work, None)) and self._may_go_on():
-                        self._begun += sum(entry.size for entry in some)
-                        running.append(pool.submit(_look_at_all, looker, some))
-                    if not running:
-                        break
-                    self._take(running.popleft().result())
-            finally:
-                for task in running:
-                    task.cancel()
+        tasks = self._within_budget(work)
+        for seen in in_parallel(lambda some: _look_at_all(looker, some), tasks, self._threads, piece=1):
+            self._take(seen)
+
+    def _within_budget(
+        self,
+        work: Iterable[list[Entry]],
+    ) -> Iterator[list[Entry]]:
+        "As many tasks as the budget is for"
+        for some in work:
+            if not self._may_go_on():
+                return
+            self._begun += sum(entry.size for entry in some)
+            yield some
 
     def _take(
         self,
