@@ -138,10 +138,13 @@ class Database(Connections):
         durable: bool = True,  # Must an acknowledged transaction survive a power cut?
         backup: Path | None = None,  # Folder for backups before a migration; that of the file, if None
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
+        read_only: bool = False,  # Read a file that is there, change nothing in it, and leave nothing beside it
         disk: Disk = DISK,
     ) -> None:
         "Open `path` and bring it up to date"
         super().__init__(path, durable, timeout)
+        if read_only:
+            self._read_only = ReadOnlyFile(self.path, self._finish_copy, disk)
         self.version, self._disk, self._plan, self._backup = version, disk, plan, backup
         try:
             self._prepare()
@@ -155,11 +158,12 @@ class Database(Connections):
         "Make the file if it is missing, choose its journal, and run what `plan` says"
         folder = Path(self.path).parent
         if not self._uri:
-            self._disk.make_folder(folder)
             if Path(self.path).is_dir():
                 raise CorruptDatabase(self.path, "it is a folder")
-            if os.path.exists(self.path) and not may_write(self.path):
-                self._read_only = ReadOnlyFile(self.path, self._finish_copy, self._disk)
+            if self._read_only is None:
+                self._disk.make_folder(folder)
+                if os.path.exists(self.path) and not may_write(self.path):
+                    self._read_only = ReadOnlyFile(self.path, self._finish_copy, self._disk)
         connection = self._mine()
         try:
             with connection.busy:
