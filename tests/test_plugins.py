@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from published import Environment
+from published import IN_PLACE_OF_UPSTREAM, Environment
 
 from cjm_media_storage.hashing import hash_dict_canonical, hash_file
 from cjm_media_storage.media import make_wav
@@ -73,6 +73,11 @@ def tone(tmp_path):
     source = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1"]
     subprocess.run(["ffmpeg", "-loglevel", "error", *source, path], check=True)
     return path
+
+
+def test_the_page_for_plugin_authors_has_the_line_that_is_used_here():
+    page = Path(__file__).parent.parent / "nbs" / "60_coming_from_upstream.ipynb"
+    assert IN_PLACE_OF_UPSTREAM.strip() in page.read_text()
 
 
 def events(accounts):
