@@ -386,12 +386,16 @@ class Database(Connections):
         self,
         con: sqlite3.Connection,
     ) -> None:
-        "Copy a long log into the file, from a second connection, while ours keeps writers out"
-        try:
-            if os.stat(self.path + "-wal").st_size < LOG_LIMIT:
-                return
-        except OSError:
-            return
+        "Copy a long log into the file"
+        with contextlib.suppress(OSError):
+            if os.stat(self.path + "-wal").st_size >= LOG_LIMIT:
+                self._fold(con)
+
+    def _fold(
+        self,
+        con: sqlite3.Connection,
+    ) -> None:
+        "Copy the log into the file, from a second connection, while ours keeps writers out"
         with contextlib.suppress(sqlite3.Error):  # the commit is done: the next one tries again
             con.execute("BEGIN IMMEDIATE")
             try:
@@ -399,6 +403,17 @@ class Database(Connections):
                     other.execute("PRAGMA wal_checkpoint(PASSIVE)")
             finally:
                 con.execute("ROLLBACK")
+
+    def fold(self) -> None:
+        "Have the one file hold everything now, for who expects to be ended without notice"
+        connection = self._mine()
+        if not os.path.exists(self.path + "-wal") or not self._turn.acquire(timeout=self.timeout):
+            return
+        try:
+            with connection.busy:
+                self._fold(self._open(connection))
+        finally:
+            self._turn.release()
 
     def execute(
         self,

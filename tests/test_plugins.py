@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from on_disk import query
 from published import IN_PLACE_OF_UPSTREAM, Environment
 
 from cjm_media_storage.hashing import hash_dict_canonical, hash_file
@@ -84,6 +85,11 @@ def events(accounts):
     return [account["event_type"] for account in accounts]
 
 
+def copied(path):
+    "A copy of the one file, without its log"
+    return shutil.copy(path, path.with_name("copy.db"))
+
+
 def folder_of(environment, data):
     "The plugin's folder in `data`; the early release looks in its environment, so that leads there, too"
     folder = data / "cjm-media-plugin-ffmpeg"
@@ -101,6 +107,7 @@ def test_fault_61_a_late_release_opens_the_file_of_an_early_one(early, late, ton
     with early.worker(FFMPEG, tmp_path) as worker:
         answers = [worker.execute(**request, input_path=str(tone)) for request in (FLAC, FLAC, HALVES)]
     assert [events(accounts) for _, accounts in answers] == [["result_saved"]] * 2 + [["result_saved"] * 2]
+    assert len(query(copied(path), "SELECT * FROM processing_jobs")) == 4  # though a signal has ended the worker
     with MediaProcessingStorage(path) as jobs:
         before = list(jobs)
     assert [row.action for row in before] == ["convert", "convert", "segment_audio", "segment_audio"]
