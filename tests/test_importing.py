@@ -220,6 +220,31 @@ def test_a_file_with_a_log_is_read_right_and_left_as_it_is(tmp_path, new, progra
     assert os.listdir(temporary) == []
 
 
+INTERRUPTED = """
+import os, signal, sqlite3, sys
+con = sqlite3.connect(sys.argv[1])
+con.execute("PRAGMA cache_size=1")
+con.execute("UPDATE analysis_jobs SET metadata = printf('%.4000c', 'x')")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_whose_program_was_killed_in_a_transaction_is_read_as_it_was_before(tmp_path, new, program, temporary):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    first = First(folder / "a.db")
+    for n in range(20):
+        first.add_result(f"/media/{n}.wav", B, {"n": n})
+    wanted = query(folder / "a.db", ANALYSES)
+    program.start(INTERRUPTED, folder / "a.db").communicate()
+    before = listing(folder)
+    assert [name for name, *_ in before] == ["a.db", "a.db-journal"]
+    assert counts(import_results([folder / "a.db"], new)) == (20, 0, 0)
+    assert query(new, ANALYSES) == wanted
+    assert listing(folder) == before
+    assert os.listdir(temporary) == []
+
+
 def test_old_files_are_left_as_they_are(tmp_path, new):
     folder = tmp_path / "old"
     folder.mkdir()
