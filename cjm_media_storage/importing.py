@@ -346,6 +346,28 @@ _T = TypeVar("_T")
 _UNREADABLE = (StorageError, OSError, sqlite3.Error)
 
 
+def _look(
+    path: str,
+) -> ImportedFile:
+    "Which results a file holds, or why it cannot be read. It is closed again: there may be thousands"
+    try:
+        with contextlib.closing(OldFile(path)) as old:
+            return ImportedFile(path, old.kinds)
+    except _UNREADABLE as e:
+        return ImportedFile(path, error=e)
+
+
+def _batches(
+    file: ImportedFile,  # As `_look` gives it: what its program has added since waits for the next import
+) -> Iterator[tuple[Kind, Role, list[Values]]]:
+    "All rows of a file"
+    with contextlib.closing(OldFile(file.path)) as old:
+        for table in old.tables:
+            kind, role = TABLES[table]
+            if kind in file.kinds:
+                yield from ((kind, role, batch) for batch in old.batches(table))
+
+
 @dataclass
 class _Import:
     "An import under way"
@@ -356,23 +378,21 @@ class _Import:
 
     def file(
         self,
-        old: OldFile,
+        done: ImportedFile,  # As `_look` gives it
     ) -> ImportedFile:
-        "Bring all rows of `old` in"
-        done = ImportedFile(old.path, old.kinds)
-        for table in old.tables:
-            kind, role = TABLES[table]
-            batches = old.batches(table)
-            while True:
-                try:
-                    batch = next(batches, None)
-                except _UNREADABLE as e:
-                    return replace(done, error=e)
-                if batch is None:
-                    break
-                done = self._write(done, kind, role, batch)
-                self.progress(done)
-        return done
+        "Bring all rows of a file in"
+        if done.error:
+            return done
+        batches = _batches(done)
+        while True:
+            try:
+                batch = next(batches, None)
+            except _UNREADABLE as e:
+                return replace(done, error=e)
+            if batch is None:
+                return done
+            done = self._write(done, *batch)
+            self.progress(done)
 
     def _write(
         self,
@@ -396,30 +416,18 @@ class _Import:
         )
 
 
-def _open_all(
-    paths: Iterable[str],
-    stack: contextlib.ExitStack,  # Closes them
-) -> Iterator[OldFile | ImportedFile]:
-    "Open the old files; what cannot be opened is reported"
-    for path in paths:
-        try:
-            yield stack.enter_context(contextlib.closing(OldFile(path)))
-        except _UNREADABLE as e:
-            yield ImportedFile(path, error=e)
-
-
 def _merge(
     paths: list[str],
     into: str,
     progress: Progress,
 ) -> tuple[tuple[ImportedFile, ...], tuple[ImportConflict, ...]]:
     "Bring all rows of `paths` into `into`; nothing is made, if none of them holds results"
+    looked = [_look(path) for path in paths]
+    kinds = {kind for file in looked for kind in file.kinds}
     with contextlib.ExitStack() as stack:
-        opened = list(_open_all(paths, stack))
-        kinds = {kind for old in opened for kind in old.kinds}
         storages = {kind: stack.enter_context(STORAGES[kind](into)) for kind in STORAGES if kind in kinds}
         work = _Import(storages, progress)
-        files = tuple(work.file(old) if isinstance(old, OldFile) else old for old in opened)
+        files = tuple(work.file(each) for each in looked)
     return files, tuple(work.conflicts)
 
 

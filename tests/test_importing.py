@@ -369,6 +369,21 @@ def test_fault_50_rows_stream_through_in_little_memory(tmp_path, new):
     assert peak < 6 << 20  # of 16 MB
 
 
+MANY = """
+import resource, sys
+from cjm_media_storage.importing import import_results
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+report = import_results([sys.argv[1]] * 50, sys.argv[2])
+assert report.ok, report
+print(report.count("new"), report.count("known"))
+"""
+
+
+def test_fault_50_any_number_of_files(tmp_path, new, program):
+    assert program(MANY, old(tmp_path / "a.db", analysis_row(), processing_row()), new) == "2 98"
+
+
 def test_a_writer_goes_on_meanwhile(tmp_path, new):
     path = old(tmp_path / "a.db", *(analysis_row(n) for n in range(3 * BATCH)))
     with MediaAnalysisStorage(path) as writer:
