@@ -10,38 +10,15 @@ from contextlib import closing
 import pytest
 from old import First, Last
 from on_disk import query
-from results import A, B, C, D, analysis_row, processing_row
+from results import A, B, D, analysis_row, counts, processing_row, result_file
 
 from cjm_media_storage.analysis import MediaAnalysisStorage
 from cjm_media_storage.errors import CorruptDatabase, NoResults, StoreUnavailable, UnsupportedFormat
-from cjm_media_storage.importing import BATCH, OldFile, conflicting, import_results
+from cjm_media_storage.importing import BATCH, OldFile, import_results
 from cjm_media_storage.processing import MediaProcessingStorage
 
 ANALYSES = f"SELECT {MediaAnalysisStorage.COLUMNS} FROM analysis_jobs"
 JOBS = f"SELECT {MediaProcessingStorage.COLUMNS} FROM processing_jobs"
-EACH = ("new", "known", "conflict")
-
-
-@pytest.fixture
-def new(tmp_path):
-    "Where the results of all files come together"
-    return tmp_path / "new" / "results.db"
-
-
-def old(path, *rows):
-    "A file that this library has written, of both kinds"
-    analyses = [row for row in rows if hasattr(row, "file_path")]
-    jobs = [row for row in rows if not hasattr(row, "file_path")]
-    with MediaAnalysisStorage(path) as storage:
-        storage.save_many(analyses)
-    with MediaProcessingStorage(path) as storage:
-        for row in jobs:
-            storage.save_many([row])
-    return path
-
-
-def counts(report):
-    return tuple(report.count(fate) for fate in EACH)
 
 
 def everything(path):
@@ -85,7 +62,7 @@ def test_fault_61_rows_of_older_programs_come_over_as_they_stand(tmp_path, new, 
 
 def test_values_come_over_byte_for_byte(tmp_path, new):
     "Odd paths, JSON with spaces and in an order of its own, hashes that would be refused today"
-    path = old(tmp_path / "a.db", analysis_row(file_path=os.fsdecode(b"caf\xe9.wav"), ranges=[], metadata={}))
+    path = result_file(tmp_path / "a.db", analysis_row(file_path=os.fsdecode(b"caf\xe9.wav"), ranges=[], metadata={}))
     odd = ("naïve\nfile.wav", "md5:garbage", "", '[ {"end":2 , "start": 1.50} ]', "NaN", 1e9 + 1 / 3)
     with closing(sqlite3.connect(path)) as con, con:
         con.execute(f"INSERT INTO analysis_jobs ({MediaAnalysisStorage.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", odd)
@@ -99,9 +76,11 @@ def test_values_come_over_byte_for_byte(tmp_path, new):
 def test_once_more_changes_nothing(tmp_path, new):
     row = processing_row(0, created_at=1.0)
     paths = [
-        old(tmp_path / "a.db", analysis_row(metadata={"n": 1}, created_at=1.0), row),
-        old(tmp_path / "b.db", analysis_row(metadata={"n": 2}, created_at=2.0), processing_row(0, output_hash=D)),
-        old(tmp_path / "c.db", processing_row(1, created_at=9.0), processing_row(2, input_path="/media/1.wav")),
+        result_file(tmp_path / "a.db", analysis_row(metadata={"n": 1}, created_at=1.0), row),
+        result_file(
+            tmp_path / "b.db", analysis_row(metadata={"n": 2}, created_at=2.0), processing_row(0, output_hash=D)
+        ),
+        result_file(tmp_path / "c.db", processing_row(1, created_at=9.0), processing_row(2, input_path="/media/1.wav")),
     ]
     assert counts(import_results(paths, new)) == (4, 0, 2)
     before, content = everything(new), new.read_bytes()
@@ -112,83 +91,6 @@ def test_once_more_changes_nothing(tmp_path, new):
     assert new.read_bytes() == content
     assert counts(import_results([new], tmp_path / "copy.db")) == (6, 0, 0)  # what is beside comes along
     assert set(map(str, everything(tmp_path / "copy.db"))) == set(map(str, before))
-
-
-# ---- rows that disagree
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_of_analyses_that_disagree_the_newest_is_served_and_the_others_are_kept(tmp_path, new, order):
-    rows = [analysis_row(file_hash=(A, C, A)[n], ranges=[{"n": n}], created_at=float(n)) for n in range(3)]
-    paths = [old(tmp_path / f"{n}.db", row) for n, row in enumerate(rows)]
-    report = import_results([paths[n] for n in order], new)
-    assert counts(report) == (1, 0, 2)
-    assert [each.name for each in report.conflicts] == ["/media/0.wav"] * 2
-    with MediaAnalysisStorage(new) as storage:
-        assert list(storage) == [rows[2]] and storage.get_cached("/media/0.wav", B) == rows[2]
-        assert sorted(conflicting(storage), key=lambda row: row.created_at) == rows[:2]
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_of_jobs_with_one_id_the_newest_is_current_and_the_others_are_kept(tmp_path, new, order):
-    rows = [processing_row(0, output_path=f"/out/{n}", input_path=f"/in/{n}", created_at=float(n)) for n in range(3)]
-    paths = [old(tmp_path / f"{n}.db", row) for n, row in enumerate(rows)]
-    report = import_results([paths[n] for n in order], new)
-    assert (counts(report), [each.name for each in report.conflicts]) == ((1, 0, 2), ["job_0"] * 2)
-    with MediaProcessingStorage(new) as storage:
-        assert storage.get_by_job_id("job_0") == rows[2]
-        assert storage.get_cached("convert", "/in/2", A, B) == rows[2]
-        assert storage.get_cached("convert", "/in/0", A, B) is None
-        assert sorted(conflicting(storage), key=lambda row: row.created_at) == rows[:2]
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_jobs_that_replace_each_other_are_no_conflict(tmp_path, new, order):
-    rows = [processing_row(0, job_id=f"job_{n}", created_at=float(n)) for n in range(3)]
-    paths = [old(tmp_path / f"{n}.db", row) for n, row in enumerate(rows)]
-    assert counts(import_results([paths[n] for n in order], new)) == (3, 0, 0)
-    with MediaProcessingStorage(new) as storage:
-        assert list(storage) == [rows[2]] and storage.get_cached("convert", "/media/0.wav", A, B) == rows[2]
-        assert [storage.get_by_job_id(f"job_{n}") for n in range(3)] == rows
-        assert list(conflicting(storage)) == []
-
-
-def test_replaced_jobs_come_along(tmp_path, new):
-    rows = [processing_row(0, job_id=f"job_{n}", created_at=float(n)) for n in range(3)]
-    copy = old(tmp_path / "early copy.db", rows[0])
-    late = old(tmp_path / "late.db", *rows)
-    assert counts(import_results([late, copy], new)) == (3, 1, 0)
-    with MediaProcessingStorage(new) as storage:
-        assert list(storage) == [rows[2]]
-        assert [storage.get_by_job_id(f"job_{n}") for n in range(3)] == rows
-
-
-def test_a_job_that_was_replaced_does_not_come_back(tmp_path, new):
-    "Not even if its time is later: its program has decided"
-    rows = [processing_row(0, job_id=f"job_{n}", created_at=float(-n)) for n in range(2)]
-    assert counts(import_results([old(tmp_path / "a.db", *rows)], new)) == (2, 0, 0)
-    with MediaProcessingStorage(new) as storage:
-        assert list(storage) == [rows[1]] and storage.get_by_job_id("job_0") == rows[0]
-
-
-def test_every_version_of_a_job_that_a_file_knows_is_kept(tmp_path, new):
-    "A job that was replaced, and saved again under its old id, is there twice; then a newer one takes its place"
-    versions = [processing_row(0, metadata={"n": n}, created_at=float(n)) for n in (0, 2)]
-    path = old(tmp_path / "a.db", versions[0], processing_row(0, job_id="other", created_at=1.0), versions[1])
-    newest = processing_row(0, job_id="newest", created_at=3.0)
-    for target in (new, path):
-        import_results([path] if target == new else [old(tmp_path / "b.db", newest)], target)
-        with MediaProcessingStorage(target) as storage:
-            known = [*storage, *conflicting(storage)]
-            known += [storage.get_by_job_id(name) for name in ("job_0", "other")]
-        assert all(version in known for version in versions)
-
-
-def test_history_without_parameters_is_appended(tmp_path, new):
-    rows = [processing_row(0, job_id=f"job_{n}", config_hash="", created_at=1.0) for n in range(5)]
-    assert counts(import_results([old(tmp_path / "a.db", *rows)], new)) == (5, 0, 0)
-    with MediaProcessingStorage(new) as storage:
-        assert list(storage) == rows
 
 
 # ---- old files are only read
@@ -261,7 +163,7 @@ def test_old_files_are_left_as_they_are(tmp_path, new):
 
 
 def test_what_cannot_be_read_is_reported_and_the_others_go_on(tmp_path, new):
-    good = old(tmp_path / "good.db", analysis_row(), processing_row())
+    good = result_file(tmp_path / "good.db", analysis_row(), processing_row())
     (tmp_path / "note.db").write_text("this is a note, and somebody needs it. " * 100)
     (tmp_path / "empty.db").touch()
     with closing(sqlite3.connect(tmp_path / "later.db")) as con:
@@ -285,11 +187,11 @@ def test_nothing_is_made_of_garbage(tmp_path, new):
 
 
 def test_a_damaged_page_ends_one_file_and_what_came_before_is_there(tmp_path, new):
-    path = old(tmp_path / "a.db", *(analysis_row(n, metadata={"text": "x" * 500}) for n in range(2000)))
+    path = result_file(tmp_path / "a.db", *(analysis_row(n, metadata={"text": "x" * 500}) for n in range(2000)))
     with open(path, "r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"\xff" * 20_000)
-    other = old(tmp_path / "b.db", analysis_row(5000))
+    other = result_file(tmp_path / "b.db", analysis_row(5000))
     report = import_results([path, other], new)
     first, second = report.files
     assert type(first.error) is CorruptDatabase and 0 < first.new < 2000 and first.new % BATCH == 0
@@ -299,14 +201,14 @@ def test_a_damaged_page_ends_one_file_and_what_came_before_is_there(tmp_path, ne
 
 
 def test_a_file_is_not_imported_into_itself(tmp_path):
-    path = old(tmp_path / "a.db", analysis_row())
+    path = result_file(tmp_path / "a.db", analysis_row())
     (tmp_path / "link.db").symlink_to(path)
     with pytest.raises(ValueError, match="into itself"):
         import_results([tmp_path / "link.db"], path)
 
 
 def test_what_concerns_the_new_file_is_raised(tmp_path, new):
-    path = old(tmp_path / "a.db", analysis_row())
+    path = result_file(tmp_path / "a.db", analysis_row())
     new.parent.mkdir()
     new.write_text("a note, and no database")
     with pytest.raises(CorruptDatabase):
@@ -330,7 +232,7 @@ import_results([sys.argv[1]], sys.argv[2], progress=progress)
 
 def test_fault_21_killed_in_the_middle_and_run_again(tmp_path, new, program):
     rows = [row(n, created_at=float(n)) for n in range(2 * BATCH) for row in (analysis_row, processing_row)]
-    path = old(tmp_path / "a.db", *rows)
+    path = result_file(tmp_path / "a.db", *rows)
     for batches in (1, 2, 3):
         process = program.start(KILLED, path, new, batches * BATCH)
         process.communicate()
@@ -345,9 +247,9 @@ def test_fault_21_killed_in_the_middle_and_run_again(tmp_path, new, program):
 def test_dry_run_tells_the_same_and_does_nothing(tmp_path, new, temporary, there):
     if there:
         new.parent.mkdir()
-        old(new, analysis_row(metadata={"n": 1}, created_at=1.0))
+        result_file(new, analysis_row(metadata={"n": 1}, created_at=1.0))
     before = listing(new.parent) if there else None
-    paths = [old(tmp_path / f"{n}.db", analysis_row(created_at=5.0), processing_row(n)) for n in range(2)]
+    paths = [result_file(tmp_path / f"{n}.db", analysis_row(created_at=5.0), processing_row(n)) for n in range(2)]
     tried = import_results(paths, new, dry_run=True)
     assert os.listdir(temporary) == []
     assert (listing(new.parent) == before) if there else not new.exists()
@@ -359,7 +261,7 @@ def test_dry_run_tells_the_same_and_does_nothing(tmp_path, new, temporary, there
 
 def test_fault_50_rows_stream_through_in_little_memory(tmp_path, new):
     text = {"text": "x" * 2000}
-    path = old(tmp_path / "a.db", *(analysis_row(n, metadata=text) for n in range(8000)))
+    path = result_file(tmp_path / "a.db", *(analysis_row(n, metadata=text) for n in range(8000)))
     tracemalloc.start()
     try:
         assert counts(import_results([path], new)) == (8000, 0, 0)
@@ -381,11 +283,11 @@ print(report.count("new"), report.count("known"))
 
 
 def test_fault_50_any_number_of_files(tmp_path, new, program):
-    assert program(MANY, old(tmp_path / "a.db", analysis_row(), processing_row()), new) == "2 98"
+    assert program(MANY, result_file(tmp_path / "a.db", analysis_row(), processing_row()), new) == "2 98"
 
 
 def test_a_writer_goes_on_meanwhile(tmp_path, new):
-    path = old(tmp_path / "a.db", *(analysis_row(n) for n in range(3 * BATCH)))
+    path = result_file(tmp_path / "a.db", *(analysis_row(n) for n in range(3 * BATCH)))
     with MediaAnalysisStorage(path) as writer:
 
         def save_more(file):
@@ -398,6 +300,6 @@ def test_a_writer_goes_on_meanwhile(tmp_path, new):
 
 
 def test_an_old_file_closes(tmp_path):
-    path = old(tmp_path / "a.db", analysis_row())
+    path = result_file(tmp_path / "a.db", analysis_row())
     with closing(OldFile(path)) as file:
         assert file.kinds == ("analysis", "processing")
