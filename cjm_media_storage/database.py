@@ -138,10 +138,13 @@ class Database(Connections):
         durable: bool = True,  # Must an acknowledged transaction survive a power cut?
         backup: Path | None = None,  # Folder for backups before a migration; that of the file, if None
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
+        read_only: bool = False,  # Read a file that is there, change nothing in it, and leave nothing beside it
         disk: Disk = DISK,
     ) -> None:
         "Open `path` and bring it up to date"
         super().__init__(path, durable, timeout)
+        if read_only:
+            self._read_only = ReadOnlyFile(self.path, self._finish_copy, disk)
         self.version, self._disk, self._plan, self._backup = version, disk, plan, backup
         try:
             self._prepare()
@@ -155,11 +158,12 @@ class Database(Connections):
         "Make the file if it is missing, choose its journal, and run what `plan` says"
         folder = Path(self.path).parent
         if not self._uri:
-            self._disk.make_folder(folder)
             if Path(self.path).is_dir():
                 raise CorruptDatabase(self.path, "it is a folder")
-            if os.path.exists(self.path) and not may_write(self.path):
-                self._read_only = ReadOnlyFile(self.path, self._finish_copy, self._disk)
+            if self._read_only is None:
+                self._disk.make_folder(folder)
+                if os.path.exists(self.path) and not may_write(self.path):
+                    self._read_only = ReadOnlyFile(self.path, self._finish_copy, self._disk)
         connection = self._mine()
         try:
             with connection.busy:
@@ -382,12 +386,16 @@ class Database(Connections):
         self,
         con: sqlite3.Connection,
     ) -> None:
-        "Copy a long log into the file, from a second connection, while ours keeps writers out"
-        try:
-            if os.stat(self.path + "-wal").st_size < LOG_LIMIT:
-                return
-        except OSError:
-            return
+        "Copy a long log into the file"
+        with contextlib.suppress(OSError):
+            if os.stat(self.path + "-wal").st_size >= LOG_LIMIT:
+                self._fold(con)
+
+    def _fold(
+        self,
+        con: sqlite3.Connection,
+    ) -> None:
+        "Copy the log into the file, from a second connection, while ours keeps writers out"
         with contextlib.suppress(sqlite3.Error):  # the commit is done: the next one tries again
             con.execute("BEGIN IMMEDIATE")
             try:
@@ -395,6 +403,17 @@ class Database(Connections):
                     other.execute("PRAGMA wal_checkpoint(PASSIVE)")
             finally:
                 con.execute("ROLLBACK")
+
+    def fold(self) -> None:
+        "Have the one file hold everything now, for who expects to be ended without notice"
+        connection = self._mine()
+        if not os.path.exists(self.path + "-wal") or not self._turn.acquire(timeout=self.timeout):
+            return
+        try:
+            with connection.busy:
+                self._fold(self._open(connection))
+        finally:
+            self._turn.release()
 
     def execute(
         self,

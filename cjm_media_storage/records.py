@@ -219,6 +219,7 @@ class ResultStorage(Generic[Row]):
         with self._database.transaction() as con:
             self._insert(con, written)
         if listening():
+            self._database.fold()  # a host ends its workers with a signal, and nothing runs after it
             for row in rows:
                 record("result_saved", ok=True, **self._account(row))
         return len(rows)

@@ -38,6 +38,12 @@ def path(tmp_path):
 
 
 @pytest.fixture
+def new(tmp_path):
+    "Where the results of all files come together"
+    return tmp_path / "new" / "results.db"
+
+
+@pytest.fixture
 def database(path):
     "A database of words"
     with closing(open_words(path)) as database:

@@ -1,6 +1,7 @@
 "The command `media-storage`, run as people run it."
 
 import hashlib
+import json
 import os
 import pty
 import re
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from on_disk import ODD_NAMES
+from results import analysis_row
 
 from cjm_media_storage.cli import find_store, printable
-from cjm_media_storage.storage import ContentStore
+from cjm_media_storage.storage import ContentStore, MediaAnalysisStorage
 
 COMMAND = [sys.executable, "-m", "cjm_media_storage.cli"]
 
@@ -149,6 +151,40 @@ def test_errors_are_one_line_unless_debugged(here):
     assert "Traceback" in run.stderr
 
 
+# ---- import-results
+
+
+def save_analyses(path, *metadata):
+    with MediaAnalysisStorage(path) as storage:
+        storage.save_many(analysis_row(n, metadata=each, created_at=1.0) for n, each in enumerate(metadata))
+
+
+def test_import_results(here):
+    save_analyses("a.db", {"n": 1}, None)
+    save_analyses("b.db", {"n": 2})
+    code, out, err = media_storage("import-results", "a.db", "b.db", "--into", "new.db", "--dry-run")
+    assert (code, err, os.path.exists("new.db")) == (0, "", False)
+    assert "rows to be added to 'new.db': 2;" in out
+    code, out, err = media_storage("import-results", "a.db", "b.db", "--into", "new.db")
+    assert (code, err) == (0, "")
+    assert "'b.db': analysis: 0 new, 0 known, 1 in conflict" in out
+    assert "rows added to 'new.db': 2; there already: 0; in conflict, and both kept: 1" in out
+    assert "conflict: analysis of '/media/0.wav' in 'b.db'" in out
+    code, out, _ = media_storage("import-results", "a.db", "b.db", "--into", "new.db", "--json")
+    assert [(file["new"], file["known"]) for file in json.loads(out)["files"]] == [(0, 2), (0, 1)]
+
+
+def test_import_results_of_garbage(here):
+    save_analyses("a.db", None)
+    (here / os.fsdecode(b"caf\xe9.db")).write_text("a note")
+    code, out, _ = media_storage("import-results", os.fsdecode(b"caf\xe9.db"), "a.db", "--into", "new.db")
+    assert code == 1
+    assert "file is not a database" in out
+    assert "rows added to 'new.db': 1;" in out
+    assert media_storage("import-results", "a.db", "--into", "a.db")[0] == 2
+    assert media_storage("import-results", "--into", "a.db")[0] == 2
+
+
 # ---- which store
 
 
@@ -256,7 +292,7 @@ def test_demo_twice(here):
 
 
 def test_help_has_examples():
-    for args in ([], ["add"], ["demo"]):
+    for args in ([], ["add"], ["demo"], ["import-results"]):
         code, out, _ = media_storage(*args, "--help")
         assert code == 0
         assert "Example: media-storage " in out
