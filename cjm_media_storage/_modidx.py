@@ -922,6 +922,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._Shared.__init__': ( 'locks.html#_shared.__init__',
                                                                                        'cjm_media_storage/locks.py'),
+                                         'cjm_media_storage.locks._allow_all': ('locks.html#_allow_all', 'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._drop_all': ('locks.html#_drop_all', 'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._open_lock': ('locks.html#_open_lock', 'cjm_media_storage/locks.py'),
                                          'cjm_media_storage.locks._turnstile': ('locks.html#_turnstile', 'cjm_media_storage/locks.py')},

@@ -26,6 +26,19 @@ except ImportError:  # Windows
 _lock_files: "weakref.WeakSet[_LockFile]" = weakref.WeakSet()
 
 
+def _allow_all(
+    fd: int,  # Of the lock file `path`; closed if it fails
+    path: Path,
+    disk: Disk,
+) -> int:  # `fd`
+    try:
+        disk.chmod(path, 0o666)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def _open_lock(
     path: Path,
     disk: Disk,
@@ -37,8 +50,7 @@ def _open_lock(
         with disk_errors(path), contextlib.suppress(FileNotFoundError):
             return os.open(path, os.O_RDONLY)
         return -1
-    disk.chmod(path, 0o666)
-    return fd
+    return _allow_all(fd, path, disk)
 
 
 class _LockFile:

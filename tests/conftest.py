@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from left import Before
 from on_disk import ODD_NAMES, Place, memory_disk
 from programs import Program
 from results import KINDS
@@ -17,6 +18,15 @@ from cjm_media_storage.storage import ContentStore
 
 settings.register_profile("project", deadline=None, database=None)  # a busy machine is no failure
 settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    "Descriptors and threads are as many after a test as before it"
+    before = Before()
+    yield
+    left = before.left()
+    assert not left, "\n".join(left)
 
 
 @pytest.fixture

@@ -49,8 +49,10 @@ def from_text():
 
 def markdown(cell):
     "What a reader of README.md sees of `cell`"
-    hidden = cell.has_directive("hide")
+    hidden, shows_output_only = cell.has_directive("hide"), cell.has_directive("echo")
     cell.remove_directives()
+    if shows_output_only:
+        return render_text(cell.outputs).strip("\n")
     if cell.cell_type == "markdown" or hidden:
         return "" if hidden else cell.source
     shown = render_text(cell.outputs).strip("\n")
