@@ -252,6 +252,11 @@ class Database(Connections):
 
     # ---- reading and writing
 
+    @property
+    def writable(self) -> bool:
+        "May the file be written to?"
+        return self._read_only is None
+
     def fetch(
         self,
         sql: str,

@@ -7,8 +7,8 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
-           'StoreUnavailable', 'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore',
-           'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
+           'StoreUnavailable', 'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace',
+           'ReadOnlyStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -248,6 +248,20 @@ class StoreBusy(StorageError):
 
     fields = ("path",)
     template = "{path} is held by another program. Nothing is lost; try again when it is done"
+
+
+class NestedCompute(StorageError, RuntimeError):
+    "A computation that asked for its own result"
+
+    fields = ("wanted",)
+    template = "{wanted} is being computed by this very thread, which asked for it again. Let its compute do without"
+
+
+class NoOutput(StorageError):
+    "A computation that ended without the file that it was to write"
+
+    fields = ("path", "reason")
+    template = "compute did not write {path}: {reason}. Let it write to the path that it is given. Nothing was recorded"
 
 
 class NoSpace(StorageError):
