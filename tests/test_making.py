@@ -266,10 +266,9 @@ def test_fault_20_full_disk(tmp_path, what):
 
             def fill(path):
                 films.convert(path)
-                with (small / "rest").open("wb") as rest, pytest.raises(OSError, match="No space"):
+                with (small / "rest").open("wb", buffering=0) as rest, pytest.raises(OSError, match="No space"):
                     while True:
                         rest.write(bytes(4096))
-                        rest.flush()
                 return {"large": "x" * 100_000}
 
             with pytest.raises(NoSpace):
