@@ -154,7 +154,7 @@ class MediaProcessingStorage(ResultStorage[MediaProcessingRow]):
         row = self._first("job_id = ?", (job_id,))
         if row is None:
             values = self._database.fetch_one(f"SELECT {_COLUMNS} FROM replaced_jobs WHERE job_id = ?", (job_id,))
-            row = None if values is None else self._read(values)
+            row = None if values is None else self._row(values)
         return row
 
     def verify_input(

@@ -7,15 +7,17 @@ __all__ = ['PathValue', 'Row', 'Self', 'to_json', 'from_json', 'to_text', 'path_
            'file_has_hash', 'to_time']
 
 # %% ../nbs/09_records.ipynb #fa2d4721
+import errno
 import json
 import logging
 import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .database import Database
-from .errors import InvalidRecord
+from .errors import CorruptDatabase, InvalidRecord
 from .hashing import hash_file, parse_hash
 from .journal import listening, record
 
@@ -64,10 +66,13 @@ def to_json(
 
 
 def from_json(
-    text: str | None,
+    text: Any,  # As it stands in a row: who else writes to the file decides what that is
 ) -> Any:
-    "Read JSON; NULL and the empty text of older programs are None"
-    return json.loads(text) if text else None
+    "Read JSON; NULL and the empty text of older programs are None. ValueError for what is no JSON"
+    try:
+        return json.loads(text) if text else None
+    except (TypeError, RecursionError) as e:
+        raise ValueError(str(e)) from e
 
 # %% ../nbs/09_records.ipynb #9bb258fb
 PathValue = str | os.PathLike[str]
@@ -92,12 +97,15 @@ def to_text(
 def path_key(
     path: PathValue,
 ) -> str | bytes:  # As it stands in a row
-    "How `path` is written in a row: its text, or its bytes where they are no text"
+    "How `path` is written in a row: its text, or its bytes where they are no text; `InvalidRecord` if it is no path"
     text = os.fsdecode(path)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return os.fsencode(text)
+        try:
+            return os.fsencode(text)
+        except UnicodeEncodeError as e:
+            raise InvalidRecord(ascii(text), "it is not a path") from e
     return text
 
 
@@ -108,7 +116,7 @@ def to_path(
     "Check and convert a path to be stored"
     try:
         key = path_key(path)
-    except (TypeError, UnicodeEncodeError) as e:
+    except (TypeError, InvalidRecord) as e:
         raise InvalidRecord(where, f"{path!r} is not a path") from e
     if not key or (b"\0" if isinstance(key, bytes) else "\0") in key:  # type: ignore[operator]
         raise InvalidRecord(where, f"{path!r} is not a path")
@@ -119,7 +127,7 @@ def from_path(
     value: str | bytes,  # As it stands in a row
 ) -> str:
     "The path as the caller wrote it"
-    return value if isinstance(value, str) else os.fsdecode(value)
+    return os.fsdecode(value) if isinstance(value, bytes) else str(value)
 
 # %% ../nbs/09_records.ipynb #56181d29
 Row = TypeVar("Row")
@@ -140,7 +148,7 @@ class ResultStorage(Generic[Row]):
     ) -> None:
         "Open `db_path`. A file of an older program is brought up to date, and stays usable by that program"
         self.db_path = os.fspath(db_path)
-        self._database = Database(self.db_path, self._plan, self.VERSION)
+        self._database = Database(self.db_path, self._plan, self.VERSION, own_sql=True)
 
     def _plan(
         self,
@@ -159,6 +167,16 @@ class ResultStorage(Generic[Row]):
         values: Sequence[Any],  # Of `COLUMNS`
     ) -> Row:
         raise TypeError("a subclass says how its rows are read")
+
+    def _row(
+        self,
+        values: Sequence[Any],  # Of `COLUMNS`
+    ) -> Row:
+        "Read a row; `CorruptDatabase` if its JSON is none"
+        try:
+            return self._read(values)
+        except ValueError as e:
+            raise CorruptDatabase(self.db_path, f"a row of {self.TABLE} cannot be read ({e})") from e
 
     def _insert(
         self,
@@ -181,7 +199,7 @@ class ResultStorage(Generic[Row]):
         "The newest row that `where` selects"
         sql = f"SELECT {self.COLUMNS} FROM {self.TABLE} WHERE {where} LIMIT 1"
         values = self._database.fetch_one(sql, parameters)
-        return None if values is None else self._read(values)
+        return None if values is None else self._row(values)
 
     def _hit(
         self,
@@ -236,12 +254,12 @@ class ResultStorage(Generic[Row]):
     ) -> list[Row]:
         "List the newest rows first"
         sql = f"SELECT {self.COLUMNS} FROM {self.TABLE} ORDER BY created_at DESC, id DESC LIMIT ?"
-        return [self._read(values) for values in self._database.fetch(sql, (limit,))]
+        return [self._row(values) for values in self._database.fetch(sql, (limit,))]
 
     def __iter__(self) -> Iterator[Row]:
         "All rows in the order of their ids, in constant memory; rows may be saved meanwhile"
         sql = f"SELECT id, {self.COLUMNS} FROM {self.TABLE} WHERE id > ? ORDER BY id LIMIT ?"
-        return (self._read(values[1:]) for values in self._database.pages(sql))
+        return (self._row(values[1:]) for values in self._database.pages(sql))
 
     def __len__(self) -> int:
         rows = self._database.fetch(f"SELECT count(*) FROM {self.TABLE}")
@@ -276,6 +294,8 @@ def file_has_hash(
         algo, _ = parse_hash(hash)
     except ValueError:
         algo = "sha256"
+    if "\0" in os.fsdecode(path):
+        raise FileNotFoundError(errno.ENOENT, "no file has such a name", path)
     return hash_file(path, algo) == hash
 
 
@@ -286,6 +306,6 @@ def to_time(
     "Check a time of creation; it is `now`, if None"
     if value is None:
         return now
-    if not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+    if not isinstance(value, int | float) or not abs(value) < sys.float_info.max:
         raise InvalidRecord("created_at", f"{value!r} is not a time in seconds since 1970")
     return float(value)

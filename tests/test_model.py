@@ -7,14 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from effort import effort
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cjm_media_storage.maintenance import gc, rebuild_index, repair, snapshot, verify
 from cjm_media_storage.storage import ContentStore, ObjectInUse, ObjectNotFound, PutItem, hash_bytes
-
-settings.register_profile("long", deadline=None, database=None, max_examples=2000, stateful_step_count=60)
 
 NUMBERS, NAMESPACES = st.integers(0, 4), st.sampled_from(["assets", "actors"])
 OWNERS = st.sampled_from(["movie:1", "movie:2"])
@@ -212,4 +210,4 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStore = StoreModel.TestCase
-TestStore.settings = settings(settings.get_profile("project"), max_examples=40, stateful_step_count=25)
+TestStore.settings = effort(max_examples=40, stateful_step_count=25)
