@@ -78,6 +78,7 @@ def scratch(template, room):
 
 @effort(max_examples=60)
 @given(TEXT, TEXT)
+@example("\0/0", "..")
 def test_any_text_is_taken_or_refused(scratch, one, other):
     with typed(), ContentStore(scratch / "store") as store:
         library = Library(store, scratch / "library")

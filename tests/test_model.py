@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cjm_media_storage.maintenance import gc, move_root, rebuild_index, repair, snapshot, verify
 from cjm_media_storage.storage import ContentStore, ObjectInUse, ObjectNotFound, PutItem, StoreUnavailable, hash_bytes
 
-NUMBERS, NAMESPACES = st.integers(0, 4), st.sampled_from(["assets", "actors"])
+NUMBERS, NAMESPACES = st.integers(0, 2), st.sampled_from(["assets", "actors"])
 OWNERS = st.sampled_from(["movie:1", "movie:2"])
 
 

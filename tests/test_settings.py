@@ -35,6 +35,7 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
         "hostile",
         "kills",
         "model",
+        "model_results",
         "order",
         "power",
         "settings",
