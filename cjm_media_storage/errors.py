@@ -8,7 +8,7 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
            'StoreUnavailable', 'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace',
-           'ReadOnlyStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
+           'ReadOnlyStore', 'OutsideStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -278,6 +278,15 @@ class ReadOnlyStore(StorageError):
     template = "{path} cannot be written to. To write, mount it for writing or get the permission"
 
 # %% ../nbs/00_errors.ipynb #227347ae
+class OutsideStore(UnsafePath):
+    "A file in the trash that was not in the store"
+
+    template = (
+        "{path} is not among the objects of the store. Nothing was written there; say outside=True if the file is to go"
+        " back there"
+    )
+
+
 class OutsideLibrary(UnsafePath):
     "A destination that leads out of the library's folder: through `..`, as an absolute path, or through a link"
 

@@ -9,15 +9,15 @@ __all__ = ['IndexDatabase']
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .database import Database, fail
+from .database import Database
 from .errors import CorruptDatabase, IndexCorrupt, IndexMissing, StoreBusy, StoreUnavailable
 from .files import DISK, Disk
 from .layout import holds_objects
-from .schema import VERSION, plan
+from .schema import VERSION, plan, unsound
 
 # %% ../nbs/14_guarding.ipynb #47069950
 def _nothing() -> None:
@@ -43,7 +43,7 @@ class IndexDatabase(Database):
         if before is None and self._is_lost(lambda: self._look() is None):
             raise IndexMissing(os.fspath(root or path))
         with self._naming_the_remedy():
-            super().__init__(path, self._lacks, VERSION, backup=backup, timeout=timeout, disk=disk)
+            super().__init__(path, self._lacks, VERSION, backup=backup, timeout=timeout, disk=disk, own_sql=True)
         self._opened = os.stat(self.path)
         if before is not None and not os.path.samestat(before, self._opened):
             self.close()
@@ -90,6 +90,19 @@ class IndexDatabase(Database):
             root = self.root or Path(self.path).parent.parent
             raise IndexCorrupt(self.path, e.reason, os.fspath(root)) from e
 
+    def sound(
+        self,
+        kind: str,  # As in `unsound`
+        names: Sequence[str],  # Of the columns that each row has
+        rows: Iterable[tuple[Any, ...]],
+    ) -> Iterator[tuple[Any, ...]]:
+        "Pass rows on; `IndexCorrupt` at a value that no store has written there"
+        for row in rows:
+            if wrong := unsound(kind, names, row):
+                root = os.fspath(self.root or Path(self.path).parent.parent)
+                raise IndexCorrupt(self.path, f"a row of kind {kind} has a {wrong} that no store has written", root)
+            yield row
+
     def _replaced(self) -> StoreUnavailable:
         return StoreUnavailable(os.fspath(self.root or self.path), "its index was replaced since it was opened")
 
@@ -131,7 +144,7 @@ class IndexDatabase(Database):
             with self._naming_the_remedy(), contextlib.closing(self._connect()) as reader:
                 reader.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(path),))
         except sqlite3.Error as e:
-            fail(e, self.path, self._disk)
+            self._fail(e)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -150,6 +163,6 @@ class IndexDatabase(Database):
             except sqlite3.Error as e:
                 if connection.sqlite is not con:
                     raise StoreBusy(self.path) from e
-                fail(e, self.path, self._disk)
+                self._fail(e)
             if self._changed(connection):
                 raise StoreBusy(self.path)

@@ -15,7 +15,17 @@ from typing import Any
 from .computing import INPUT_CHANGED, NEVER, PARAMETERS_CHANGED
 from .database import Database
 from .hashing import parse_hash
-from .records import PathValue, from_json, from_path, path_key, to_json, to_path, to_text, to_time
+from cjm_media_storage.records import (
+    PathValue,
+    from_json,
+    from_path,
+    path_key,
+    read_row,
+    to_json,
+    to_path,
+    to_text,
+    to_time,
+)
 
 # %% ../nbs/10b_jobs.ipynb #af6f27b0
 @dataclass
@@ -121,11 +131,12 @@ class Jobs:
         tables: Sequence[str],
     ) -> list[MediaProcessingRow]:  # Current before replaced, then the newest first
         order = "ORDER BY created_at DESC, id DESC LIMIT ?"
-        found: list[tuple[Any, ...]] = []
+        found: list[MediaProcessingRow] = []
         for table in tables:
             sql = f"SELECT {COLUMNS} FROM {table} WHERE {where} {order}"
-            found += self._database.fetch(sql, (*parameters, RECENT))
-        return [read_job(values) for values in found]
+            rows = self._database.fetch(sql, (*parameters, RECENT))
+            found += [read_row(read_job, values, self.path, table) for values in rows]
+        return found
 
     def get(
         self,

@@ -43,9 +43,10 @@ def _open_lock(
     path: Path,
     disk: Disk,
 ) -> int:  # File descriptor; -1 if there is no such file, and none can be made
+    no_link = getattr(os, "O_NOFOLLOW", 0)  # who places one here would have us open what it leads to, and chmod it
     try:
         with disk_errors(path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | no_link, 0o666)
     except ReadOnlyStore:
         with disk_errors(path), contextlib.suppress(FileNotFoundError):
             return os.open(path, os.O_RDONLY)

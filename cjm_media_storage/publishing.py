@@ -195,6 +195,8 @@ class Library:
             row = self._places.place_of(self._wanted(destination))[1]
             if row is not None:
                 return row
+        if "\0" in os.fspath(path):  # no file has such a name
+            raise NotPublished(os.fspath(path))
         row = self._places.rows.at(path) or self._places.rows.at(Path(os.path.realpath(path.parent), path.name))
         if row is None or not row.path.is_relative_to(self.folder):
             raise NotPublished(os.fspath(path))

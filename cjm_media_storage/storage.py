@@ -8,11 +8,11 @@ __all__ = ['AmbiguousHash', 'BatchProgress', 'CollectionRefused', 'Computed', 'C
            'InvalidHash', 'InvalidNamespace', 'InvalidRecord', 'LinkModeUnavailable', 'LocksUnreliable',
            'MediaAnalysisRow', 'MediaAnalysisStorage', 'MediaProcessingRow', 'MediaProcessingStorage', 'Memo',
            'MissingObject', 'NestedCompute', 'NoOutput', 'NoResults', 'NoSpace', 'NotAStore', 'NotPublished',
-           'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary', 'PutItem', 'PutResult', 'ReadOnlyFile',
-           'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source', 'SourceChanged', 'SourceError', 'StorageError',
-           'StoreBusy', 'StoreClosed', 'StoreMoved', 'StoreUnavailable', 'StoredObject', 'TooLarge', 'Trash', 'Trashed',
-           'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical', 'hash_file', 'hash_files',
-           'parse_hash', 'verify_hash', 'without_credentials']
+           'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary', 'OutsideStore', 'PutItem', 'PutResult',
+           'ReadOnlyFile', 'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source', 'SourceChanged', 'SourceError',
+           'StorageError', 'StoreBusy', 'StoreClosed', 'StoreMoved', 'StoreUnavailable', 'StoredObject', 'TooLarge',
+           'Trash', 'Trashed', 'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical', 'hash_file',
+           'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
 
 # %% ../nbs/46_storage.ipynb #fccc3bb6
 from .analysis import MediaAnalysisRow, MediaAnalysisStorage
@@ -44,6 +44,7 @@ from cjm_media_storage.errors import (
     ObjectInUse,
     ObjectNotFound,
     OutsideLibrary,
+    OutsideStore,
     ReadOnlyFile,
     ReadOnlyStore,
     SizeMismatch,
@@ -113,6 +114,7 @@ _all_ = [
     "ObjectNotFound",
     "Outcome",
     "OutsideLibrary",
+    "OutsideStore",
     "PutItem",
     "PutResult",
     "ReadOnlyFile",

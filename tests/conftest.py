@@ -17,6 +17,7 @@ from words import open_words
 from cjm_media_storage.storage import ContentStore
 
 settings.register_profile("project", deadline=None, database=None)  # a busy machine is no failure
+settings.register_profile("long", deadline=None, database=None, max_examples=2000, stateful_step_count=60)
 settings.load_profile("project")
 
 
