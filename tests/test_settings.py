@@ -32,6 +32,7 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
         "built",
         "crashes",
         "hammer",
+        "interleaving",
         "kills",
         "model",
         "order",
