@@ -354,6 +354,8 @@ class Rules:
     may_refuse: Callable = lambda name, said, other: False  # Did it do nothing, because of the other?
     instead: dict = field(default_factory=dict)  # What the first of a pair may do instead: any of these
     steps: dict = field(default_factory=dict)  # What an operation does before and after all of the other: pairs
+    holds: Callable = lambda name, said, other, state: True  # Is what it said true, whatever the order?
+    lasting: Callable = lambda state: state  # What is there when what a dead process left is swept
 
 
 class Judge:
@@ -371,6 +373,8 @@ class Judge:
     def is_legal(self, first, second, said, state):
         "Is that what comes of one after the other, or of one while the other refused?"
         a, b = (first, said[0]), (second, said[1])
+        if not all(self._rules.holds(*one, other[0], state) for one, other in ((a, b), (b, a))):
+            return False
         return any(self._is_legal(*pair, state) for pair in ((a, b), (b, a)))
 
     def _is_legal(self, one, other, state):
@@ -388,7 +392,9 @@ class Judge:
 
     def is_legal_after_a_kill(self, first, second, state):
         "Is it as if the one that was killed had done all of it, or nothing?"
-        return any(state == self.outcome(*names)[1] for names in ((first, second), (second, first), (second,)))
+        lasting = self._rules.lasting
+        ways = (self.outcome(*names)[1] for names in ((first, second), (second, first), (second,)))
+        return any(lasting(state) == lasting(each) for each in ways)
 
 
 class Stage:

@@ -309,8 +309,27 @@ INSTEAD = {("evict", "pin"): ["add"], **{("evict", other): ["add", "outgrow"] fo
 STEPS = {"evict": [("add", "evict"), ("outgrow", "finish_evict")]}
 
 
+TAKING = ("delete", "purge", "evict")  # Operations that may take an object which was just put
+SUCCESS = ("put, new", "put, known", "referred", "restored", ["new", "new"], ["known", "new"])
+
+
+def holds(name, said, other, state):
+    "Is an object there that somebody was told is there?"
+    return said not in SUCCESS or other in TAKING or "a poster in assets" in state["live"]
+
+
+KILLED = ("put", "put_many", "refer", "delete", "restore", "publish")  # All of it is done, or nothing
+
+
+def lasting(state):
+    "A state without what a dead process leaves for those who come later; a file without a row is waste (I3)"
+    problems = [each for each in state["problems"] if not each.startswith(("leftover", "untracked"))]
+    published = {name: content for name, content in state["published"].items() if not name.startswith(".")}
+    return state | {"problems": problems, "published": published, "left": [], "on their way": 0}
+
+
 def stage(folder):
     "Where all this happens"
     place = Place(folder / "work")
     works = [lambda before: prepare(place, before), lambda name: perform(place, name), lambda: describe(place)]
-    return Stage(folder, *works, Rules(may_refuse, INSTEAD, STEPS))
+    return Stage(folder, *works, Rules(may_refuse, INSTEAD, STEPS, holds, lasting))
