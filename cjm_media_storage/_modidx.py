@@ -278,6 +278,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._pin': ( 'content.html#contentstore._pin',
                                                                                             'cjm_media_storage/content.py'),
+                                           'cjm_media_storage.content.ContentStore._settled': ( 'content.html#contentstore._settled',
+                                                                                                'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._use': ( 'content.html#contentstore._use',
                                                                                             'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore.add_reference': ( 'content.html#contentstore.add_reference',

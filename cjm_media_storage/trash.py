@@ -194,8 +194,8 @@ class Trash:
                 self._move([(self._objects.path(entry), self._place(entry)) for entry in chosen])
             finally:
                 self._settle()
-        ids = [entry.id for entry in chosen]
-        return [item for item, _ in self._rows(f"object_id IN ({','.join('?' * len(ids))})", ids)]
+            ids = [entry.id for entry in chosen]  # looked up before others may put them again
+            return [item for item, _ in self._rows(f"object_id IN ({','.join('?' * len(ids))})", ids)]
 
     def _place(
         self,
@@ -301,7 +301,7 @@ class Trash:
                 if not os.path.lexists(self.folder / place):
                     self._index.database.execute("DELETE FROM trash WHERE path = ?", (place.as_posix(),))
                 raise
-        return self._rows("path = ?", (place.as_posix(),))[0][0]
+            return self._rows("path = ?", (place.as_posix(),))[0][0]
 
     def _take(
         self,
@@ -474,9 +474,9 @@ class Trash:
                 with self._index.database.transaction() as con:
                     for item, _ in rows:
                         self._drop(con, item)
-            if not rows:
-                return purged
             purged += [item for item, _ in rows]
+            if len(rows) < SLICE:
+                return purged
 
     def _remove(
         self,

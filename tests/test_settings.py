@@ -43,6 +43,7 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
         "crashes",
         "hammer",
         "hostile",
+        "interleaving",
         "kills",
         "left",
         "model",
