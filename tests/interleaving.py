@@ -159,7 +159,7 @@ class ArmedConnection(sqlite3.Connection):
 # ---- the locks
 
 
-class ArmedLockFile(locks._LockFile):
+class ArmedLockFile(locks.LockFile):
     "A lock file at which others are noticed before they are waited for"
 
     def __init__(self, path, disk):
@@ -204,7 +204,7 @@ def arm(folder, said, stop, fine):
     POINTS.folder, POINTS.said, POINTS.stop, POINTS.fine = os.fspath(folder), said, stop, fine
     POINTS.tells_waiting = not stop
     sqlite3.connect = functools.partial(sqlite3.connect, factory=ArmedConnection)
-    locks._LockFile, FileLock._take = ArmedLockFile, _take
+    locks.LockFile, FileLock._take = ArmedLockFile, _take
     if fine and stop:
         sys.addaudithook(_opened)
 
