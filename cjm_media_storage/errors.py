@@ -6,9 +6,9 @@
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
-           'CorruptDatabase', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed', 'StoreUnavailable',
-           'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore', 'OutsideLibrary', 'ReadOnlyFile',
-           'LinkModeUnavailable', 'NotPublished']
+           'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
+           'StoreUnavailable', 'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore',
+           'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -171,6 +171,13 @@ class CorruptDatabase(StorageError):
 
     fields: tuple[str, ...] = ("path", "reason")
     template = "{path} cannot be used as a database: {reason}. The file was left as it is; restore it from a backup"
+
+
+class NoResults(StorageError, ValueError):
+    "A file that is no file of results"
+
+    fields = ("path", "reason")
+    template = "{path} holds no results: {reason}. Give the file of an analysis or processing storage"
 
 
 class IndexCorrupt(CorruptDatabase):

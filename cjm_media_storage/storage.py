@@ -6,12 +6,12 @@
 __all__ = ['AmbiguousHash', 'BatchProgress', 'CollectionRefused', 'Conflict', 'ContentStore', 'CorruptDatabase', 'CorruptObject',
            'FileHash', 'HashMismatch', 'Hasher', 'IndexCorrupt', 'IndexMissing', 'InvalidExtension', 'InvalidHash',
            'InvalidNamespace', 'InvalidRecord', 'LinkModeUnavailable', 'LocksUnreliable', 'MediaAnalysisRow',
-           'MediaAnalysisStorage', 'MediaProcessingRow', 'MediaProcessingStorage', 'Memo', 'MissingObject', 'NoSpace',
-           'NotAStore', 'NotPublished', 'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary', 'PutItem',
-           'PutResult', 'ReadOnlyFile', 'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source', 'SourceChanged',
-           'SourceError', 'StorageError', 'StoreBusy', 'StoreClosed', 'StoreMoved', 'StoreUnavailable', 'StoredObject',
-           'TooLarge', 'Trash', 'Trashed', 'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical',
-           'hash_file', 'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
+           'MediaAnalysisStorage', 'MediaProcessingRow', 'MediaProcessingStorage', 'Memo', 'MissingObject', 'NoResults',
+           'NoSpace', 'NotAStore', 'NotPublished', 'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary',
+           'PutItem', 'PutResult', 'ReadOnlyFile', 'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source',
+           'SourceChanged', 'SourceError', 'StorageError', 'StoreBusy', 'StoreClosed', 'StoreMoved', 'StoreUnavailable',
+           'StoredObject', 'TooLarge', 'Trash', 'Trashed', 'UnsafePath', 'UnsupportedFormat', 'hash_bytes',
+           'hash_dict_canonical', 'hash_file', 'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
 
 # %% ../nbs/46_storage.ipynb #fccc3bb6
 from .analysis import MediaAnalysisRow, MediaAnalysisStorage
@@ -33,6 +33,7 @@ from cjm_media_storage.errors import (
     LinkModeUnavailable,
     LocksUnreliable,
     MissingObject,
+    NoResults,
     NoSpace,
     NotAStore,
     NotPublished,
@@ -96,6 +97,7 @@ _all_ = [
     "MediaProcessingStorage",
     "Memo",
     "MissingObject",
+    "NoResults",
     "NoSpace",
     "NotAStore",
     "NotPublished",

@@ -24,7 +24,7 @@ def test_the_changelog_begins_with_what_is_not_released_or_with_this_version():
 
 
 def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
-    names = {re.sub(r"^\d+_", "", path.stem) for path in ROOT.glob("nbs/[0-9]*.ipynb")}
+    names = {re.sub(r"^\d+[a-z]?_", "", path.stem) for path in ROOT.glob("nbs/[0-9]*.ipynb")}
     tests = {path.stem.removeprefix("test_") for path in ROOT.glob("tests/test_*.py")}
     # errors are raised in all the others; the other two are faces of them
     assert names - tests == {"errors", "maintenance", "storage"}
