@@ -47,21 +47,22 @@ def test_what_is_saved_meanwhile_is_seen(tmp_path, count):
         assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_an_open_storage_keeps_its_locks(tmp_path, program):
-    path = save(tmp_path / "a.db", [(0, 1)])
-    with MediaProcessingStorage(path) as storage, closing(Edges([storage])) as edges:
-        storage.save_many([row(1, 2)])
-        assert len(job_ids(edges)) == 2
-        text = """
-            import sqlite3, sys
-            con = sqlite3.connect(sys.argv[1])
-            print(con.execute("SELECT count(*) FROM processing_jobs").fetchone()[0])
-            con.close()
-        """
-        assert program(text, path) == "2"
-        assert (tmp_path / "a.db-wal").exists()  # the other program did not take itself for the last one
-        storage.save_many([row(2, 3)])
-        assert len(job_ids(edges)) == 3
+def test_a_writer_in_this_process_keeps_its_locks(path, journal, program):
+    text = """
+        import sqlite3, sys
+        con = sqlite3.connect(sys.argv[1], timeout=0)
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            print("it went in between")
+        except sqlite3.OperationalError as e:
+            print(e)
+        con.close()
+    """
+    with MediaProcessingStorage(save(path, [(0, 1)])) as storage, storage._database.transaction() as con:
+        con.execute("DELETE FROM processing_jobs")
+        with closing(Edges([path])) as edges:
+            assert job_ids(edges) == ["0-1"]
+        assert program(text, path) == "database is locked"
 
 
 def test_a_file_that_was_replaced_is_opened_anew(tmp_path):
