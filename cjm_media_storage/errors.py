@@ -173,11 +173,11 @@ class CorruptDatabase(StorageError):
     template = "{path} cannot be used as a database: {reason}. The file was left as it is; restore it from a backup"
 
 
-class NoResults(StorageError):
-    "A database that holds no results of plugins"
+class NoResults(StorageError, ValueError):
+    "A file that is no file of results"
 
     fields = ("path", "reason")
-    template = "{path} holds no results: {reason}. Give a file that a plugin's storage has written"
+    template = "{path} holds no results: {reason}. Give the file of an analysis or processing storage"
 
 
 class IndexCorrupt(CorruptDatabase):

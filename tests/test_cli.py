@@ -15,7 +15,7 @@ from on_disk import ODD_NAMES
 from results import analysis_row
 
 from cjm_media_storage.cli import find_store, printable
-from cjm_media_storage.storage import ContentStore, MediaAnalysisStorage
+from cjm_media_storage.storage import ContentStore, MediaAnalysisStorage, MediaProcessingStorage, hash_file
 
 COMMAND = [sys.executable, "-m", "cjm_media_storage.cli"]
 
@@ -317,3 +317,50 @@ def test_a_reader_that_goes_away(here):
         ["sh", "-c", f"'{sys.executable}' -m cjm_media_storage.cli demo | head -1"], capture_output=True
     )
     assert b"Traceback" not in run.stderr
+
+
+# ---- lineage
+
+
+@pytest.fixture
+def recorded(here):
+    (here / "film.mkv").write_bytes(b"a film")
+    (here / "cut <1>.mkv").write_bytes(b"a cut")
+    with MediaProcessingStorage(here / "jobs.db") as storage:
+        files = [each for name in ("film.mkv", "cut <1>.mkv") for each in (here / name, hash_file(here / name))]
+        storage.save("job-1", "cut", *files)
+    return hash_file(here / "film.mkv")
+
+
+def test_lineage_by_path_and_by_hash(recorded):
+    for file in ("film.mkv", recorded):
+        code, out, _ = media_storage("lineage", file, "--db", "jobs.db")
+        assert code == 0
+        assert re.search(r"^film\.mkv +cut +cut <1>\.mkv +1", out, re.MULTILINE)
+    assert "nobody recorded" in media_storage("lineage", "jobs.db", "--db", "jobs.db")[1]
+
+
+def test_lineage_for_other_programs(recorded):
+    options = ("lineage", "film.mkv", "--db", "jobs.db")
+    assert 'n1["cut #60;1#62;.mkv<br/>' in media_storage(*options, "--mermaid")[1]
+    assert json.loads(media_storage(*options, "--json")[1])["hash"] == recorded
+    (event,) = map(json.loads, media_storage(*options, "--openlineage")[1].splitlines())
+    assert event["inputs"][0]["name"] == recorded
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["nowhere.mkv", "--db", "jobs.db"], 1, "nowhere.mkv"),
+        (["film.mkv", "--db", "nowhere.db"], 1, "nowhere.db is unavailable"),
+        (["film.mkv", "--db", "film.mkv"], 1, "cannot be used as a database"),
+        (["film.mkv", "--db", "jobs.db", "--store", "nowhere"], 1, "there is no store"),
+        (["film.mkv", "--db", "jobs.db", "--json", "--mermaid"], 2, "give one of"),
+        (["film.mkv"], 2, "--db"),
+    ],
+)
+def test_lineage_of_what_is_not_there(recorded, here, args, code, message):
+    before = sorted(os.listdir(here))
+    found, out, err = media_storage("lineage", *args)
+    assert (found, out) == (code, "") and message in err
+    assert sorted(os.listdir(here)) == before
