@@ -1220,6 +1220,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'cjm_media_storage.making.Wanted.keys': ( 'making.html#wanted.keys',
                                                                                     'cjm_media_storage/making.py'),
                                           'cjm_media_storage.making._open': ('making.html#_open', 'cjm_media_storage/making.py'),
+                                          'cjm_media_storage.making._recordable': ( 'making.html#_recordable',
+                                                                                    'cjm_media_storage/making.py'),
                                           'cjm_media_storage.making.wanted_output': ( 'making.html#wanted_output',
                                                                                       'cjm_media_storage/making.py')},
             'cjm_media_storage.media': { 'cjm_media_storage.media._chunk': ('media.html#_chunk', 'cjm_media_storage/media.py'),

@@ -192,9 +192,10 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         row = self._first(f"{same} ORDER BY created_at DESC, id DESC", (source.hash, config_hash))
         if row is None:
             return None
-        row = self._read(self._write(replace(row, file_path=source.path)))
+        row = replace(row, file_path=os.fspath(source.path))
         if self._database.writable:
-            with contextlib.suppress(StorageError):  # older callers will not find it; it is served all the same
+            # older callers will not find it, if the disk is full, or NaN stands in what an older program wrote
+            with contextlib.suppress(StorageError):
                 row = self._keep(replace(row, created_at=None), logger)
         return Computed(row, True, SAME_CONTENT)
 

@@ -109,6 +109,17 @@ def _open(
     return open(path, "rb")
 
 
+def _recordable(
+    row: MediaProcessingRow,
+) -> bool:
+    "Can it be recorded again, for another place? An older program may have written NaN, or a hash that is none"
+    try:
+        write_job(row)
+    except StorageError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Making:
     "One output, on its way"
@@ -143,11 +154,12 @@ class Making:
         if not force and (found := self.in_place()):
             return found
         seen, same = self._look(), self.jobs.same(self.wanted.work)
-        known = [row for row in same if seen and row.output_hash == seen.hash]
+        whole = [row for row in same if _recordable(row)]
+        known = [row for row in whole if seen and row.output_hash == seen.hash]
         if known and not force:
             return Computed(self._again(known[0]), True, SAME_CONTENT)
         self._check_free(seen)
-        found = None if force else self._brought(same, seen)
+        found = None if force else self._brought(whole, seen)
         return found or self._made(FORCED if force else self._why(same, seen), compute, progress, seen)
 
     # ---- what is there

@@ -5,10 +5,11 @@ import logging
 import os
 import signal
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
-from old import First
-from on_disk import memory_disk, query
+from old import First, Last
+from on_disk import memory_disk, query, unprivileged
 from results import A, B, C, D, analysis_row
 from together import in_threads
 
@@ -346,6 +347,34 @@ def test_fault_60_eight_processes_compute_once_though_the_first_is_killed(speech
     assert sorted(process.returncode for process in processes) == [-signal.SIGKILL] + [0] * 7
 
 
+def test_fault_60_eight_processes_on_a_fresh_file_compute_each_result_once(path, program, tmp_path):
+    text = """
+        import sys
+        from together import in_processes
+        from cjm_media_storage.storage import MediaAnalysisStorage
+
+        db, folder = sys.argv[1:]
+
+        def work(n):
+            with MediaAnalysisStorage(db) as storage:
+                found = [
+                    storage.get_or_compute(f"{folder}/{(n + i) % 8}.wav", {}, lambda path: ([{"of": path}], {}))
+                    for i in range(8)
+                ]
+            return [each.hit for each in found]
+
+        if __name__ == "__main__":
+            results = in_processes(8, work)
+            print(sum(map(sum, results)), sum(map(len, results)))
+    """
+    files = [tmp_path / f"{n}.wav" for n in range(8)]
+    for file in files:
+        file.write_text(f"speech in {file.name}")
+    assert program(text, path, tmp_path) == "56 64"
+    with MediaAnalysisStorage(path) as storage:
+        assert {row.file_path: row.ranges for row in storage} == {str(file): [{"of": str(file)}] for file in files}
+
+
 def test_a_computation_may_need_another_but_not_itself(speech):
     found = speech.get(lambda path: (speech.get(config={"first": True}).row.ranges, {}))
     assert found.row.ranges == RANGES and len(speech.storage) == 2
@@ -357,6 +386,43 @@ def test_fault_58_what_no_row_can_hold_is_refused_before_it_is_computed(speech):
     for wrong in ("", "garbage", A.upper()):
         with pytest.raises(InvalidHash):
             speech.get(lambda path: pytest.fail("it was computed"), config=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "garbage", "sha256:abc", b"\xff"], ids=repr)
+def test_fault_58_garbage_of_an_older_program_is_no_hit_and_stays(path, tmp_path, wrong):
+    speech, older = Speech(tmp_path / "episode.wav", path), First(path)
+    with speech.storage:
+        older.add_result(str(speech.episode), hash_dict_canonical(CONFIG))
+        older.add_result(str(speech.episode), wrong)
+        older.add_result("/of/others.wav", wrong)
+        speech.storage._database.execute("UPDATE analysis_jobs SET file_hash = ?", (wrong,))
+        assert speech.get().why == "input changed" and speech.never().why == "cached"
+        kept = {(row.file_path, row.config_hash) for row in speech.storage}
+        assert {(str(speech.episode), wrong), ("/of/others.wav", wrong)} < kept and len(kept) == 3
+
+
+@pytest.mark.parametrize("text", ['{"level": NaN}', '["a list"]'])
+def test_fault_58_what_no_row_should_hold_is_served_as_an_older_program_wrote_it(path, tmp_path, text):
+    speech, older = Speech(tmp_path / "episode.wav", path), First(path)
+    with speech.storage:
+        older.add_result("/of/others.wav", hash_dict_canonical(CONFIG))
+        values = text, hash_file(speech.episode)
+        speech.storage._database.execute("UPDATE analysis_jobs SET metadata = ?, file_hash = ?", values)
+        found = speech.never()
+        assert (found.why, found.row.file_path) == ("same content at another path", str(speech.episode))
+        assert repr(found.row.metadata) == repr(json.loads(text)) and len(speech.storage) == 1
+
+
+@pytest.mark.parametrize("write", [Path, str, "./{}".format, "../here/{}".format], ids=["path", "text", "dot", "up"])
+def test_fault_59_a_path_is_kept_as_its_caller_wrote_it(speech, tmp_path, monkeypatch, write):
+    (tmp_path / "here").mkdir()
+    speech.episode.rename(tmp_path / "here" / "episode.wav")
+    monkeypatch.chdir(tmp_path / "here")
+    path = write("episode.wav")
+    row = speech.get(path=path).row
+    assert row.file_path == os.fspath(path) and list(speech.storage) == [row]
+    assert speech.never(path=path).why == "cached"
+    assert speech.storage.get_cached(path, hash_dict_canonical(CONFIG)) == row
 
 
 def test_fault_59_a_name_that_is_no_text(speech, tmp_path):
@@ -376,11 +442,41 @@ def test_fault_61_results_of_older_programs_are_hits_only_for_the_bytes_that_wer
         assert speech.never().row.metadata == {"old": 2}
 
 
-def test_fault_62_a_file_that_is_gone(speech):
-    speech.get()
+@pytest.mark.parametrize("older", [First, Last], ids=["first", "last"])
+def test_fault_61_a_file_of_an_older_program_is_computed_into_and_stays_that_programs(path, tmp_path, older):
+    program = older(path)
+    program.add_result("/of/others.wav", B, {"n": 1})
+    [before] = query(path, "SELECT * FROM analysis_jobs")
+    speech, config_hash = Speech(tmp_path / "episode.wav", path), hash_dict_canonical(CONFIG)
+    with speech.storage:
+        made = speech.get().row
+        assert query(path, "SELECT * FROM analysis_jobs WHERE id = 1") == [before]
+        assert older(path).results() == program.results() == {("/of/others.wav", B), (made.file_path, config_hash)}
+        program.add_result(made.file_path, config_hash, {"theirs": True})  # of another file, A
+        program.add_result("/of/theirs.wav", B)
+        assert speech.get().why == "input changed"
+        assert len(speech.storage) == len(program.results()) == 3
+    assert query(path, "SELECT * FROM analysis_jobs WHERE id = 1") == [before]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_fault_62_a_file_that_is_gone(speech, force):
+    made = speech.get().row
     speech.episode.unlink()
     with pytest.raises(FileNotFoundError, match=r"episode\.wav"):
-        speech.get()
+        speech.get(lambda path: pytest.fail("it was computed"), force=force)
+    assert list(speech.storage) == [made]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_fault_62_a_file_that_may_not_be_read(open_folder, force):
+    speech = Speech(open_folder / "episode.wav", ":memory:")
+    with speech.storage:
+        made = speech.get().row
+        speech.episode.chmod(0)
+        with unprivileged(), pytest.raises(PermissionError, match=r"episode\.wav"):
+            speech.get(lambda path: pytest.fail("it was computed"), force=force)
+        assert list(speech.storage) == [made]
 
 
 def test_logger_and_journal_hear_what_they_always_did(speech, caplog, monkeypatch):

@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from on_disk import memory_disk, query
+from old import First, Last
+from on_disk import memory_disk, query, unprivileged
 from results import D, processing_row
 from together import in_threads
 
@@ -536,6 +537,42 @@ def test_fault_58_what_no_row_can_hold_is_refused_before_it_is_computed(films):
         films.storage.save_many([processing_row(1, output_hash=D[:-1])])
 
 
+@pytest.mark.parametrize("wrong", ["garbage", "sha256:abc", b"\xff"], ids=repr)
+@pytest.mark.parametrize("column", ["input_hash", "output_hash", "config_hash"])
+def test_fault_58_garbage_of_an_older_program_is_no_hit_and_stays(films, column, wrong):
+    films.get()
+    films.storage._database.execute(f"UPDATE processing_jobs SET {column} = ?, job_id = 'old'", (wrong,))
+    if column == "output_hash":  # then nobody knows that the file is ours
+        with pytest.raises(Conflict):
+            films.get()
+        films.sound.rename(films.sound.with_name("theirs.wav"))
+    assert not films.get().hit and films.calls == 2
+    assert getattr(films.storage.get_by_job_id("old"), column) == wrong
+    assert films.never().why == "cached" and films.sound.read_bytes() == MADE
+
+
+@pytest.mark.parametrize("text", ['{"level": NaN}', '["a list"]'])
+@pytest.mark.parametrize("film", ["film.mkv", "S01E01.mkv"])
+def test_fault_58_what_no_row_should_hold_is_served_in_its_place_and_made_anew_elsewhere(films, here, film, text):
+    "Or an output would be named, and its job refused"
+    (here / film).write_bytes(b"a film")
+    films.get(film="film.mkv")
+    other = films.sound.with_name("other.wav")
+    films.storage._database.execute("UPDATE processing_jobs SET metadata = ?", (text,))
+    assert repr(films.never(film="film.mkv").row.metadata) == repr(json.loads(text))
+    assert films.get(film=film, output_path=other).row.metadata == {"calls": 2}
+    assert films.never(film=film, output_path=other).why == "cached" and films.out() == ["film.wav", "other.wav"]
+
+
+@pytest.mark.parametrize("write", [Path, str, "./{}".format, "out/../{}".format], ids=["path", "text", "dot", "up"])
+def test_fault_59_paths_are_kept_as_their_caller_wrote_them(films, here, write):
+    films.sound.parent.mkdir()
+    paths = {"film": write("film.mkv"), "output_path": write("film.wav")}
+    row = films.get(**paths).row
+    assert (row.input_path, row.output_path) == tuple(map(os.fspath, paths.values())) and list(films.storage) == [row]
+    assert films.never(**paths).why == "cached" and (here / "film.wav").read_bytes() == MADE
+
+
 def test_fault_59_names_that_are_no_text(films, tmp_path):
     film, sound = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.mkv", b"caf\xe9.wav"))
     film.write_bytes(b"a film")
@@ -543,11 +580,59 @@ def test_fault_59_names_that_are_no_text(films, tmp_path):
     assert films.never(film=film, output_path=sound).why == "cached"
 
 
-def test_fault_62_an_input_that_is_gone(films):
-    films.get()
+@pytest.mark.parametrize("older", [First, Last], ids=["first", "last"])
+def test_fault_61_a_file_of_an_older_program_is_computed_into_and_stays_that_programs(path, tmp_path, older):
+    program = older(path)
+    for n in range(3):
+        program.add_job(f"old_{n}", str(tmp_path / "film.mkv"), f"sha256:{n:064x}")  # of another film, A
+    before = query(path, "SELECT id, job_id, created_at FROM processing_jobs ORDER BY id")
+    films, config_hash = Films(tmp_path, path), hash_dict_canonical(RATE)
+    with films.storage:
+        made = films.get().row
+        old = {"old_0", "old_1", "old_2"}
+        assert older(path).jobs() == program.jobs() == old | {made.job_id}
+        program.add_job("theirs", made.input_path, config_hash)  # which replaces ours, in the last release
+        assert not (found := films.get()).hit if older is Last else (found := films.never()).why == "cached"
+        assert all(films.storage.get_by_job_id(job) for job in (*old, made.job_id, "theirs", found.row.job_id))
+        assert films.sound.read_bytes() == MADE and films.out() == ["film.wav"]
+    assert query(path, "SELECT id, job_id, created_at FROM processing_jobs ORDER BY id")[:3] == before
+
+
+@pytest.mark.parametrize("options", [{}, {"force": True, "overwrite": True}], ids=["asked", "forced"])
+def test_fault_62_an_input_that_is_gone(films, options):
+    made = films.get().row
     films.film.unlink()
     with pytest.raises(FileNotFoundError, match=r"film\.mkv"):
+        films.get(lambda path: pytest.fail("it was computed"), **options)
+    assert list(films.storage) == [made] and films.sound.read_bytes() == MADE
+
+
+@pytest.mark.parametrize("options", [{}, {"force": True, "overwrite": True}], ids=["asked", "forced"])
+@pytest.mark.parametrize("closed", ["film.mkv", "film.wav", "out"])
+def test_fault_62_what_may_not_be_read_is_neither_computed_nor_replaced(open_folder, closed, options):
+    films = Films(open_folder, ":memory:")
+    films.sound = (open_folder / "out" if closed == "out" else open_folder) / "film.wav"
+    with films.storage:
+        made = films.get().row
+        (open_folder / closed).chmod(0)
+        with unprivileged(), pytest.raises(PermissionError, match="film"):
+            films.get(lambda path: pytest.fail("it was computed"), **options)
+        (open_folder / closed).chmod(0o700)
+        assert list(films.storage) == [made] and films.sound.read_bytes() == MADE
+    assert not hidden_folder(films.sound).exists()
+
+
+def test_fault_62_an_output_elsewhere_that_may_not_be_read_is_left_alone(open_folder, path):
+    films = Films(open_folder, ":memory:")
+    films.sound, other = open_folder / "film.wav", open_folder / "other.wav"
+    with films.storage:
         films.get()
+        films.sound.chmod(0)
+        with unprivileged():
+            found = films.get(output_path=other)
+        assert (found.why, other.read_bytes(), len(films.storage)) == ("output missing", MADE, 1)
+        films.sound.chmod(0o600)
+        assert films.sound.read_bytes() == MADE and films.never().row.output_path == str(films.sound)
 
 
 def test_progress_is_handed_on(films):
