@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from .adding import find_files
-from .errors import Conflict, CorruptObject, ObjectNotFound
+from .errors import Conflict, CorruptObject, InvalidHash, ObjectNotFound
 from .hashing import Hasher, hash_files
 from .maintenance import explain
 from .publishing import give_out, publications_of
@@ -186,6 +186,8 @@ def _by_hash(
         return _answer(store, what, find_object(store, what).hash)
     except ObjectNotFound:
         return Answer(what, None, False)
+    except InvalidHash:
+        return Answer(what, None, False, error="no file, and no hash")
 
 
 def answers(

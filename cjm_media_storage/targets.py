@@ -53,8 +53,9 @@ def open_store(
     if root is None:
         where = printable(Path.cwd())
         raise BadUse(f"no store at or above {where}. Name one with --store, or with {STORE_VARIABLE}")
-    if not root.exists():
-        raise BadUse(f"{printable(root)} does not exist. 'media-storage add --store' makes a store")
+    if not (root / ".store").is_dir():
+        what = "is no store" if root.exists() else "does not exist"
+        raise BadUse(f"{printable(root)} {what}. 'media-storage add --store' makes one in a new folder")
     return ContentStore(root, create=False, **options)
 
 # %% ../nbs/51_targets.ipynb #e5635cc1

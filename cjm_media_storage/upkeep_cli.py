@@ -172,7 +172,7 @@ def _say_repaired(
     if json:
         say_json(report, ok=report.ok, counts=report.counts)
         return
-    print(_told(str(report)))
+    print(_told(str(report).replace("with fetch,", "with --sources,")))
     if report.dry_run and report.plan:
         print("Nothing was changed. To do it: media-storage repair --apply")
 

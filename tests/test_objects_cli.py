@@ -78,6 +78,7 @@ def test_find_files_folders_urls_and_hashes(command, poster, here, films):
     assert answers.code == 1
     assert [answer["error"] for answer in answers.lines if answer["error"]] == ["No such file or directory"]
     assert command("find", "./films/poster.png").code == 0
+    assert "no file, and no hash" in command("find", "gone.png").out
 
 
 def test_find_names_what_is_missing_unchanged(command, poster, films):

@@ -36,7 +36,7 @@ def test_no_store_is_made(here, monkeypatch):
             open_store(named)
     (here / "films").mkdir()
     (here / "films" / "a.mkv").write_bytes(b"a film")
-    with pytest.raises(Exception, match="there is no store"):
+    with pytest.raises(BadUse, match="is no store"):
         open_store(here / "films")
     assert sorted(path.name for path in here.rglob("*")) == ["a.mkv", "films"]
 

@@ -2,15 +2,19 @@
 
     python tools/cli_page.py
 
-`tests/test_cli.py` fails when that was forgotten.
+`tools/nb.py build` runs it; `tests/test_cli.py` fails when that was forgotten.
 """
 
 import inspect
+import sys
 from pathlib import Path
 
-from cjm_media_storage.cli import ROOMS, Commands, make_app
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the package beside this file, also if another one is installed
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "CLI.md"
+from cjm_media_storage.cli import ROOMS, Commands, make_app  # noqa: E402
+
+PAGE = ROOT / "docs" / "CLI.md"
 
 HEAD = """# The command `media-storage`
 
