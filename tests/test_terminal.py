@@ -1,11 +1,14 @@
 "What all commands share: on a real terminal, and without one."
 
+import fcntl
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import PurePath
 
 import pytest
@@ -177,11 +180,20 @@ def test_a_person_sees_progress_and_short_hashes(deleted):
 # ---- Ctrl-C
 
 
+PIPE = 1 << 16  # Bytes that a pipe holds on Linux
+
+
+def waiting_in(pipe):
+    "How many bytes wait in a pipe for its reader"
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0]
+
+
 def test_stopped_wherever_it_is(here):
     with ContentStore(here / "store") as store:
-        hash = store.put(os.urandom(1 << 20)).hash  # more than a pipe holds
+        hash = store.put(os.urandom(PIPE + 100)).hash
     with subprocess.Popen([*PROGRAM, "cat", hash, "--store", "store"], stdout=-1, stderr=-1) as process:
-        assert process.stdout.read(1)
+        while process.poll() is None and waiting_in(process.stdout) < PIPE:
+            os.sched_yield()
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130  # also while nobody reads
         said = process.stderr.read()
