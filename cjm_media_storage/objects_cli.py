@@ -166,8 +166,7 @@ def _of_files(
     path: str,
 ) -> Iterator[Answer]:
     "Hash a file, or all files below a folder"
-    with meter("files") as tell:
-        count = 0
+    with meter("files", by_count=True, among_lines=True) as tell:
         found = (each for each in find_files([path]) if not each.skipped)
         for count, hashed in enumerate(hash_files(each.path for each in found), 1):
             name = os.fspath(hashed.path)

@@ -208,7 +208,7 @@ def verify_results(
     JSON lines: path, hash, state
     """
     counts: Counter[str] = Counter()
-    with open_results(_needed(databases)) as storages, meter("files", sum(map(len, storages)), True) as tell:
+    with open_results(_needed(databases)) as storages, meter("files", by_count=True, among_lines=True) as tell:
         for checked in check_files(row for storage in storages for row in storage):
             counts[checked.state] += 1
             tell(counts.total(), 0)

@@ -279,9 +279,10 @@ def meter(
     what: str,  # 'objects', 'files'
     total: int | None = None,  # Bytes, or the number of things; None is unknown
     by_count: bool = False,  # Is `total` a number of things?
+    among_lines: bool = False,  # Is something printed meanwhile? Then only if that goes elsewhere
 ) -> Iterator[Tell]:
     "Show how a piece of work goes, if standard error is a terminal"
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or (among_lines and sys.stdout.isatty()):
         yield lambda count, bytes: None
         return
     from rich.console import Console
@@ -289,10 +290,12 @@ def meter(
 
     in_bytes = () if by_count else (DownloadColumn(), TransferSpeedColumn())
     done = TextColumn(f"{{task.fields[count]:,}} {what}")
-    rate, left = TextColumn("{task.fields[rate]}"), (TimeRemainingColumn(), TextColumn("left"))
+    rate, left = TextColumn("{task.fields[rate]}"), (TimeRemainingColumn(), TextColumn("left")) if total else ()
     bar = (done, rate, BarColumn(None), *in_bytes, *left)
     began = time.monotonic()
-    with Progress(*bar, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # What is printed goes where it was meant to go: rich would take it along to standard error.
+    with Progress(*bar, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as progress:
         task = progress.add_task("", total=total, count=0, rate="")
 
         def tell(

@@ -180,6 +180,20 @@ def test_a_person_sees_progress_and_short_hashes(deleted):
 # ---- Ctrl-C
 
 
+def test_what_is_printed_beside_a_bar_goes_where_it_was_meant_to_go(here, deleted):
+    (here / "films").mkdir()
+    (here / "films" / "a.mkv").write_bytes(b"a film" * 500_000)
+    reading, writing = pty.openpty()
+    command = [*PROGRAM, "find", "films", "--json", "--store", deleted]
+    with subprocess.Popen(command, stdout=-1, stderr=writing) as process:
+        os.close(writing)
+        out = process.stdout.read()
+        said = os.read(reading, 1 << 16)
+    os.close(reading)
+    assert json.loads(out)["stored"] is True
+    assert b"files" in said
+
+
 PIPE = 1 << 16  # Bytes that a pipe holds on Linux
 
 
