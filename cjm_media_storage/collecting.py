@@ -73,7 +73,7 @@ class Collection:
         return sum(sizes) if self.dry_run else sum(item.size for item in self.taken)
 
     def __str__(self) -> str:
-        kept = Counter(orphan.kept.partition(" ")[0] for orphan in self.orphans if orphan.kept)
+        kept = Counter(orphan.kept.partition(" ")[0].rstrip(":") for orphan in self.orphans if orphan.kept)
         did = f"would take {len(self.condemned)}" if self.dry_run else f"took {len(self.taken)}"
         lines = [
             f"{did} of {self.objects} objects, {self.bytes:,} bytes",

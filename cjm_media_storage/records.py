@@ -259,6 +259,16 @@ class ResultStorage(Generic[Row]):
         "Does any row name a file with this hash?"
         return any(self._database.fetch_one(f"{sql} = ? LIMIT 1", (hash,)) for sql in self.HASHES)
 
+    def naming(
+        self,
+        beginning: str,  # Of a hash: `sha256:3f9a`
+    ) -> list[Row]:
+        "The rows that name a file with a hash that begins so, newest first; jobs that were replaced are left out"
+        columns = sorted({sql.rpartition(" ")[2] for sql in self.HASHES})
+        where = " OR ".join(f"{column} >= ? AND {column} < ?" for column in columns)
+        sql = f"SELECT {self.COLUMNS} FROM {self.TABLE} WHERE {where} ORDER BY created_at DESC, id DESC"
+        return [self._read(values) for values in self._database.fetch(sql, (beginning, beginning + "g") * len(columns))]
+
     def list_jobs(
         self,
         limit: int = 100,  # Rows at most; all, if negative

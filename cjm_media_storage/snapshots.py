@@ -267,12 +267,13 @@ class Snapshots:
     def take(
         self,
         path: Path | None = None,  # A place of your own, replaced if it is there; among those that are kept, if None
+        timeout: float = 0.0,  # Seconds to wait for another one that is being taken
     ) -> Path:
-        "Take a snapshot; `StoreBusy` if another process is taking one"
+        "Take a snapshot; `StoreBusy` if another is still being taken after `timeout`"
         if path is not None:
             return self._write(path)
         self._disk.make_folder(self.folder)
-        with FileLock(self._root / ".store" / "snapshot.lock", self._disk).exclusive():
+        with FileLock(self._root / ".store" / "snapshot.lock", self._disk).exclusive(timeout):
             taken = self._write(self.folder / _name_at(time.time()))
             self._tidy(taken)
         return taken
@@ -368,6 +369,9 @@ class _Parts(Protocol):
     @property
     def snapshots(self) -> Snapshots: ...
 
+    @property
+    def index(self) -> Index: ...
+
 
 class HasParts(Protocol):
     "An open store"
@@ -381,4 +385,5 @@ def snapshot(
     path: str | os.PathLike[str] | None = None,  # Replaced if it is there; in `.store/backup`, if None
 ) -> Path:  # The file
     "Write down what only the index knows: sources, references, publications, times, and the trash"
-    return store.parts.snapshots.take(None if path is None else Path(os.path.abspath(path)))
+    parts = store.parts
+    return parts.snapshots.take(None if path is None else Path(os.path.abspath(path)), parts.index.database.timeout)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cjm_media_storage.errors import (
+    AmbiguousHash,
     Conflict,
     CorruptObject,
     LocksUnreliable,
@@ -34,7 +35,7 @@ from .hashing import Hasher
 from .index import Entry, Index
 from .ingest import Incoming, check_unchanged, copy_and_hash, open_source, same_bytes
 from .keeping import Keeps
-from .layout import ALGO, digest_of, extension_of
+from .layout import ALGO, digest_of, digest_prefix, extension_of
 from .objects import Objects
 from .records import from_path, path_key
 
@@ -177,6 +178,20 @@ class Trash:
     ) -> list[Trashed]:  # One for each namespace that held it; empty if it is not here
         "What is here of an object"
         return [item for item, _ in self._rows("digest = ?", (digest_of(hash),))]
+
+    def beginning(
+        self,
+        prefix: str,  # The beginning of a hash: four digits at least, with or without 'sha256:'
+    ) -> list[Trashed]:  # One for each namespace that held it
+        "The one object here whose hash begins so; `AmbiguousHash`, `ObjectNotFound` or `InvalidHash`"
+        digits = digest_prefix(prefix)
+        found = [item for item, _ in self._rows("digest >= ? AND digest < ?", (digits, digits + "g"))]
+        hashes = sorted({item.hash for item in found})
+        if len(hashes) > 1:
+            raise AmbiguousHash(prefix, hashes)
+        if not found:
+            raise ObjectNotFound(prefix)
+        return found
 
     # ---- deleting
 

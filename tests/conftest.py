@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from commands import Command
 from hypothesis import settings
 from left import Before
 from on_disk import ODD_NAMES, Place, memory_disk
@@ -81,6 +82,14 @@ def here(tmp_path, monkeypatch):
     "The test's own folder, as the current one"
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def command(here, monkeypatch, capfdbinary):
+    "Runs `media-storage` in this process, and reads what it printed"
+    for name in ("STORE", "DB", "LIBRARY"):
+        monkeypatch.delenv(f"MEDIA_STORAGE_{name}", raising=False)
+    return Command(monkeypatch, capfdbinary)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@
     python tools/nb.py build    take edited text back into the notebooks, then make all that is made from them
 
 Building formats the notebooks, exports the package, runs the notebooks and keeps what they show, strips what
-would only be noise in a diff, and writes README.md. `tests/test_built.py` fails when that was forgotten.
+would only be noise in a diff, and writes README.md and docs/CLI.md. `tests/test_built.py` and `tests/test_cli.py` fail
+when that was forgotten.
 """
 
 import subprocess
@@ -78,6 +79,7 @@ def build():
     run("nbdev-test", "--save")
     run("nbdev-clean")
     readme()
+    run(Path(sys.executable).name, "tools/cli_page.py")
 
 
 if __name__ == "__main__":
