@@ -19,6 +19,7 @@ from typing import Any
 
 from .layout import is_store
 from .media import Part, Ranges, cut, find_sound, make_png, make_wav
+from .showing import Shown
 from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,
@@ -142,7 +143,7 @@ def cut_once(
 
 # %% ../nbs/48_demo.ipynb #edd0e5b4
 @dataclass(frozen=True)
-class DemoReport:
+class DemoReport(Shown):
     "What a run of the demo counted"
 
     received: int  # Files that were sent to the store
