@@ -5,6 +5,8 @@
 # %% ../nbs/49_adding.ipynb #dd7afb82
 from __future__ import annotations
 
+from .showing import Shown
+
 # %% auto #0
 __all__ = ['ABOUT_STORE', 'SHOWN', 'Found', 'find_files', 'Added', 'add_files', 'AddSummary']
 
@@ -76,7 +78,7 @@ def find_files(
 
 # %% ../nbs/49_adding.ipynb #57f58b2d
 @dataclass(frozen=True)
-class Added:
+class Added(Shown):
     "What became of a file"
 
     found: Found
@@ -134,7 +136,7 @@ SHOWN = 10  # Failures that are named
 
 
 @dataclass(frozen=True)
-class AddSummary:
+class AddSummary(Shown):
     "What became of many files"
 
     new: int = 0  # Files whose bytes made an object

@@ -42,10 +42,11 @@ from cjm_media_storage.records import (
     to_path,
     to_time,
 )
+from .showing import Shown
 
 # %% ../nbs/10_analysis.ipynb #9ae56d01
 @dataclass
-class MediaAnalysisRow:
+class MediaAnalysisRow(Shown):
     "One result of analysing one file with one set of settings"
 
     file_path: PathValue  # As the caller wrote it; a str when it comes from a storage

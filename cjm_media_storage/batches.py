@@ -17,11 +17,12 @@ from .errors import StorageError
 from .groups import READ_AHEAD, Group, Job, Outcome, PutItem
 from .ingest import Content
 from .putting import PutResult, Putting, check_terms
+from .showing import Shown
 from .workers import Workers, usual_threads, workers
 
 # %% ../nbs/22_batches.ipynb #cc37fa7a
 @dataclass(frozen=True)
-class BatchProgress:
+class BatchProgress(Shown):
     "How far a batch has come"
 
     items: int = 0  # Contents done with

@@ -23,6 +23,7 @@ from .layout import ALGO, check_namespace, digest_of
 from .parts import Parts
 from .problems import Problem
 from .records import ResultStorage
+from .showing import Shown
 from .trash import RETENTION, SLICE, Trashed, check_retention
 from .verifying import verify
 
@@ -31,7 +32,7 @@ GRACE = 3600.0  # Seconds
 
 
 @dataclass(frozen=True)
-class Orphan:
+class Orphan(Shown):
     "A live object without a reference"
 
     entry: Entry
@@ -48,9 +49,12 @@ class Orphan:
         last = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(0.0, self.used_at)))
         return self.kept or f"no reference, no publication, no pin, no result; last used {last}"
 
+    def _facts_(self) -> dict[str, object]:
+        return {"hash": self.hash, "size": self.entry.size, "namespace": self.entry.namespace, "why": self.why}
+
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(Shown):
     "What garbage collection found, and what it took"
 
     dry_run: bool

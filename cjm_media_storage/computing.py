@@ -22,6 +22,7 @@ from .flights import Flights
 from .hashing import hash_dict_canonical, hash_file, parse_hash
 from .memo import Memo, identity, racy
 from .records import PathValue, ResultStorage, Row
+from .showing import Shown
 
 # %% ../nbs/09c_computing.ipynb #b49586b9
 CACHED = "cached"  # For this path, these bytes and settings
@@ -38,7 +39,7 @@ FORCED = "forced"
 
 
 @dataclass(frozen=True)
-class Computed(Generic[Row]):
+class Computed(Shown, Generic[Row]):
     "A result, and how it was come by"
 
     row: Row

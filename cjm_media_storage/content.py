@@ -37,13 +37,14 @@ from cjm_media_storage.layout import (
 from .parts import Parts
 from .putting import PutResult, check_terms
 from .records import path_key, to_path, to_text
+from .showing import Shown
 from .trash import RETENTION, Trashed, check_retention
 
 # %% ../nbs/26_content.ipynb #e006fb05
 Found = TypeVar("Found")
 
 
-class ContentStore:
+class ContentStore(Shown):
     "Objects under `root`, each kept once; used from any thread, process and forked child"
 
     def __init__(
@@ -407,6 +408,10 @@ class ContentStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(ContentStore, **self._options), (os.fspath(self.root),)
+
+    def _facts_(self) -> dict[str, Any]:
+        newest = tuple(map(self._objects.describe, self._index.newest(5)))
+        return {"root": self.root, **self.stats(), "newest": newest}
 
     def __repr__(self) -> str:
         return f"ContentStore({os.fspath(self.root)!r})"

@@ -18,6 +18,7 @@ from typing import Any
 
 from .layout import is_store
 from .media import Part, Ranges, cut, find_sound, make_png, make_wav
+from .showing import Shown
 from cjm_media_storage.storage import (
     Computed,
     ContentStore,
@@ -113,7 +114,7 @@ def cut_once(
 
 # %% ../nbs/48_demo.ipynb #edd0e5b4
 @dataclass(frozen=True)
-class DemoReport:
+class DemoReport(Shown):
     "What a run of the demo counted"
 
     received: int  # Files that were sent to the store

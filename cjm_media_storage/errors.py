@@ -8,7 +8,8 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
            'StoreUnavailable', 'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace',
-           'ReadOnlyStore', 'OutsideStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
+           'ReadOnlyStore', 'OutsideStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished',
+           'MissingExtra']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -313,3 +314,10 @@ class NotPublished(StorageError, LookupError):
 
     fields = ("path",)
     template = "{path} is no publication of this store"
+
+
+class MissingExtra(StorageError, ImportError):
+    "Something that needs a package which is not installed"
+
+    fields = ("module", "extra")
+    template = "this needs {module}: pip install 'cjm-media-storage[{extra}]'"

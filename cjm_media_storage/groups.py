@@ -33,6 +33,7 @@ from .ingest import NOTHING, Content, Incoming, Known, drop, take
 from .layout import extension_of
 from .putting import PutResult, Putting, Spot, Terms, check_terms
 from .records import path_key
+from .showing import Shown
 from .workers import Workers, workers
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class PutItem:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Shown):
     "What became of one content"
 
     content: Content | PutItem  # As it was given

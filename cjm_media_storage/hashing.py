@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from .errors import InvalidHash, StorageError
+from .showing import Shown
 from .workers import in_parallel
 
 # %% ../nbs/06_hashing.ipynb #b1d41d31
@@ -145,7 +146,7 @@ def hash_file(
 
 # %% ../nbs/06_hashing.ipynb #e0c654ec
 @dataclass(frozen=True)
-class FileHash:
+class FileHash(Shown):
     "What became of one file of `hash_files`: a hash, or the error that prevented it"
 
     path: str | os.PathLike[str]

@@ -19,6 +19,7 @@ from .errors import NoResults, StorageError
 from .files import DISK, Disk
 from .merging import FATES, MERGES, STORAGES, Fate, Kind, Role, Values, columns_of
 from .records import PathValue, ResultStorage
+from .showing import Shown
 
 # %% ../nbs/46c_importing.ipynb #f0cf5d7d
 TABLES: Mapping[str, tuple[Kind, Role]] = {
@@ -91,7 +92,7 @@ SHOWN = 10  # Conflicts that are named
 
 
 @dataclass(frozen=True)
-class ImportConflict:
+class ImportConflict(Shown):
     "Two rows that disagree: both are kept"
 
     kind: Kind
@@ -100,7 +101,7 @@ class ImportConflict:
 
 
 @dataclass(frozen=True)
-class ImportedFile:
+class ImportedFile(Shown):
     "What became of one old file"
 
     path: str
@@ -124,7 +125,7 @@ class ImportedFile:
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(Shown):
     "What an import did, or would do"
 
     into: str

@@ -20,10 +20,11 @@ from .files import DISK, Disk
 from .guarding import IndexDatabase
 from .layout import ALGO, object_path
 from .records import from_path
+from .showing import Shown
 
 # %% ../nbs/15_index.ipynb #05982243
 @dataclass(frozen=True)
-class StoredObject:
+class StoredObject(Shown):
     "Bytes in the store"
 
     hash: str  # `sha256:hexdigest`
@@ -33,9 +34,13 @@ class StoredObject:
     path: Path  # Where the bytes are; read-only
     created_at: float  # Seconds since 1970
 
+    @property
+    def _preview_(self) -> tuple[Path, int]:
+        return self.path, self.size
+
 
 @dataclass(frozen=True)
-class Source:
+class Source(Shown):
     "Where the bytes of an object came from"
 
     hash: str  # Of the object
@@ -47,7 +52,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reference:
+class Reference(Shown):
     "Somebody who needs an object"
 
     hash: str  # Of the object
@@ -233,6 +238,14 @@ class Index:
         where = "namespace = ifnull(?, namespace) AND state = 'live' AND id > ?"
         sql = f"SELECT {Entry.COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
         return self.as_entries(self.database.pages(sql, (namespace,)))
+
+    def newest(
+        self,
+        limit: int,
+    ) -> list[Entry]:
+        "The objects that came last, the newest first"
+        sql = f"SELECT {Entry.COLUMNS} FROM objects WHERE state = 'live' ORDER BY id DESC LIMIT ?"
+        return list(self.as_entries(self.database.fetch(sql, (limit,))))
 
     def totals(self) -> dict[str, int]:
         "Counts of objects, their bytes, sources and references"

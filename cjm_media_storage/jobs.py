@@ -26,10 +26,11 @@ from cjm_media_storage.records import (
     to_text,
     to_time,
 )
+from .showing import Shown
 
 # %% ../nbs/10b_jobs.ipynb #af6f27b0
 @dataclass
-class MediaProcessingRow:
+class MediaProcessingRow(Shown):
     "One job that made one file from another"
 
     job_id: str  # Unique

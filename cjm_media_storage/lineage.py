@@ -26,11 +26,12 @@ from .memo import Memo
 from .openlineage import NAMESPACE, Event, to_event
 from .records import PathValue, ResultStorage, from_path
 from .resultfiles import Analysis, Job, links, to_row, to_text
+from .showing import Shown
 from .staleness import Stale, judge, tell
 
 # %% ../nbs/45h_lineage.ipynb #b2000080
 @dataclass(frozen=True)
-class Name:
+class Name(Shown):
     "A name that a store has for a hash"
 
     hash: str
@@ -40,7 +41,7 @@ class Name:
 
 
 @dataclass(frozen=True)
-class Affected:
+class Affected(Shown):
     "A job or an analysis to do again"
 
     kind: str  # 'job' or 'analysis'
@@ -165,7 +166,7 @@ def _join(
     return nodes, edges
 
 # %% ../nbs/45h_lineage.ipynb #1453d8ec
-class Lineage:
+class Lineage(Shown):
     "What files were made from, and what was made from them, in any number of files of results; used from any thread"
 
     def __init__(
@@ -394,6 +395,9 @@ class Lineage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _facts_(self) -> dict[str, Any]:
+        return {"files": [file.path for file in self._edges.files]}
 
     def __repr__(self) -> str:
         return f"Lineage({', '.join(repr(file.path) for file in self._edges.files)})"

@@ -29,12 +29,13 @@ from .locks import FileLock
 from .memo import RACY
 from .rebuilding import SLICE
 from .renewing import SHOWN, remove_database
+from .showing import Shown
 from .walking import Found, Progress, untold, walk
 from .workers import in_parallel
 
 # %% ../nbs/39_moving.ipynb #0239ea81
 @dataclass(frozen=True)
-class MoveReport:
+class MoveReport(Shown):
     "What became of a move"
 
     moved: bool  # Is the store at its new place? If not, the old one is still the store

@@ -11,7 +11,7 @@ import json
 import uuid
 from typing import Any
 
-from .drawing import readable
+from .markup import readable
 from .resultfiles import Analysis, Job
 
 # %% ../nbs/45g_openlineage.ipynb #53457b00

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields
 
 from .errors import StoreUnavailable
 from .parts import Parts
+from .showing import Shown
 
 # %% ../nbs/27_problems.ipynb #e3186d81
 KINDS = {
@@ -31,7 +32,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Shown):
     "Something that is wrong"
 
     kind: str  # One of `KINDS`
@@ -95,7 +96,7 @@ SHOWN = 20  # Problems that are printed
 
 
 @dataclass(frozen=True, repr=False)
-class VerifyReport:
+class VerifyReport(Shown):
     "What a verify found"
 
     level: str  # 'presence', 'size' or 'hash'
@@ -130,6 +131,10 @@ class VerifyReport:
         return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
 
     __repr__ = __str__
+
+    def _facts_(self) -> dict[str, object]:
+        told = {"level": self.level, "checked": self.checked, "bytes": self.bytes, "counts": self.counts}
+        return {**told, "problems": self.problems, "unavailable": self.unavailable, "skipped": self.skipped}
 
     def to_json(self) -> str:
         "All of it as JSON"

@@ -19,10 +19,11 @@ from .guarding import IndexDatabase
 from .layout import ALGO, digest_of
 from .names import folded, split_extension
 from .records import from_path, path_key
+from .showing import Shown
 
 # %% ../nbs/42_publications.ipynb #4183d88f
 @dataclass(frozen=True)
-class Publication:
+class Publication(Shown):
     "A copy of an object, at a path that players or people use"
 
     hash: str  # Of the object: `sha256:hexdigest`

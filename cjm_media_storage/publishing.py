@@ -31,13 +31,14 @@ from .layout import digest_of
 from .names import wanted_path
 from .placing import Changed, Places
 from .publications import Publication, Publications
+from .showing import Shown
 
 # %% ../nbs/45_publishing.ipynb #eef88fc8
 SHOWN = 10  # Troubles that are printed
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Trouble(Shown):
     "A publication that is not in sync after all, and why"
 
     path: Path
@@ -45,7 +46,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class SyncReport:
+class SyncReport(Shown):
     "What became of a library's publications, counted by what was done"
 
     in_sync: int = 0  # Nothing was to do
@@ -69,7 +70,7 @@ class SyncReport:
 TRIES = 100  # Times to look again, when somebody else was at the same path
 
 
-class Library:
+class Library(Shown):
     "A folder with copies of a store's objects, for players and people"
 
     def __init__(
@@ -211,6 +212,9 @@ class Library:
         for folder in path.parents:
             if folder == self.folder or folder.is_symlink() or not self.store.parts.disk.remove_folder(folder):
                 return
+
+    def _facts_(self) -> dict[str, object]:
+        return {"folder": self.folder, "store": self.store.root, "publications": self.store.stats()["publications"]}
 
     def __repr__(self) -> str:
         return f"Library({self.store!r}, {os.fspath(self.folder)!r})"

@@ -29,13 +29,14 @@ from .layout import open_root
 from .locks import FileLock
 from .renewing import SHOWN, NewIndex, remove_database
 from .schema import plan
+from .showing import Shown
 from .snapshots import Fact, Writer, check_snapshot, facts_of, is_sound, kept_snapshots, read_snapshot
 from .walking import Found, Progress, prove, untold, walk
 from .workers import in_parallel
 
 # %% ../nbs/38_rebuilding.ipynb #57e1d3e7
 @dataclass(frozen=True)
-class RebuildReport:
+class RebuildReport(Shown):
     "What the new index holds, and what it does not"
 
     objects: int

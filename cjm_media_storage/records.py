@@ -20,6 +20,7 @@ from .database import Database
 from .errors import CorruptDatabase, InvalidRecord
 from .hashing import hash_file, parse_hash
 from .journal import listening, record
+from .showing import Shown
 
 # %% ../nbs/09_records.ipynb #672cf1d5
 def _problem(
@@ -147,7 +148,7 @@ def read_row(
         raise CorruptDatabase(path, f"a row of {table} cannot be read ({e})") from e
 
 
-class ResultStorage(Generic[Row]):
+class ResultStorage(Shown, Generic[Row]):
     "Rows of results in a SQLite file; a base for `MediaAnalysisStorage` and `MediaProcessingStorage`"
 
     TABLE: ClassVar[str]
@@ -301,6 +302,9 @@ class ResultStorage(Generic[Row]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.db_path,)
+
+    def _facts_(self) -> dict[str, Any]:
+        return {"file": self.db_path, "rows": len(self), "newest": self.list_jobs(5)}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.db_path!r})"

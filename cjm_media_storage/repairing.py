@@ -18,11 +18,12 @@ from .errors import StorageError, StoreUnavailable
 from .healing import HOW, OF_THE_STORE, Action, Fetch, Healer, Outcome
 from .homing import Settler, Sweeper
 from .problems import Problem, VerifyReport, check_root, shown
+from .showing import Shown
 from .verifying import Progress, verify
 
 # %% ../nbs/34_repairing.ipynb #5a9f9310
 @dataclass(frozen=True, repr=False)
-class RepairReport:
+class RepairReport(Shown):
     "What a repair did, or would do"
 
     dry_run: bool

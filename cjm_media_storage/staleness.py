@@ -16,10 +16,11 @@ from typing import Any
 from .edges import Edges, once
 from .hashing import parse_hash
 from .resultfiles import Job, to_row
+from .showing import Shown
 
 # %% ../nbs/45e_staleness.ipynb #af29f569
 @dataclass(frozen=True)
-class Stale:
+class Stale(Shown):
     "A job whose output is not what it would make today"
 
     job: Job

@@ -7,12 +7,12 @@ __all__ = ['AmbiguousHash', 'BatchProgress', 'CollectionRefused', 'Computed', 'C
            'CorruptObject', 'FileHash', 'HashMismatch', 'Hasher', 'IndexCorrupt', 'IndexMissing', 'InvalidExtension',
            'InvalidHash', 'InvalidNamespace', 'InvalidRecord', 'LinkModeUnavailable', 'LocksUnreliable',
            'MediaAnalysisRow', 'MediaAnalysisStorage', 'MediaProcessingRow', 'MediaProcessingStorage', 'Memo',
-           'MissingObject', 'NestedCompute', 'NoOutput', 'NoResults', 'NoSpace', 'NotAStore', 'NotPublished',
-           'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary', 'OutsideStore', 'PutItem', 'PutResult',
-           'ReadOnlyFile', 'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source', 'SourceChanged', 'SourceError',
-           'StorageError', 'StoreBusy', 'StoreClosed', 'StoreMoved', 'StoreUnavailable', 'StoredObject', 'TooLarge',
-           'Trash', 'Trashed', 'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical', 'hash_file',
-           'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
+           'MissingExtra', 'MissingObject', 'NestedCompute', 'NoOutput', 'NoResults', 'NoSpace', 'NotAStore',
+           'NotPublished', 'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary', 'OutsideStore', 'PutItem',
+           'PutResult', 'ReadOnlyFile', 'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source', 'SourceChanged',
+           'SourceError', 'StorageError', 'StoreBusy', 'StoreClosed', 'StoreMoved', 'StoreUnavailable', 'StoredObject',
+           'TooLarge', 'Trash', 'Trashed', 'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical',
+           'hash_file', 'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
 
 # %% ../nbs/46_storage.ipynb #fccc3bb6
 from .analysis import MediaAnalysisRow, MediaAnalysisStorage
@@ -34,6 +34,7 @@ from cjm_media_storage.errors import (
     InvalidRecord,
     LinkModeUnavailable,
     LocksUnreliable,
+    MissingExtra,
     MissingObject,
     NestedCompute,
     NoOutput,
@@ -103,6 +104,7 @@ _all_ = [
     "MediaProcessingRow",
     "MediaProcessingStorage",
     "Memo",
+    "MissingExtra",
     "MissingObject",
     "NestedCompute",
     "NoOutput",

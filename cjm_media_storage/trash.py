@@ -38,13 +38,14 @@ from .keeping import Keeps
 from .layout import ALGO, digest_of, digest_prefix, extension_of
 from .objects import Objects
 from .records import from_path, path_key
+from .showing import Shown
 
 # %% ../nbs/19_trash.ipynb #a70480ca
 RETENTION = 30.0  # Days
 
 
 @dataclass(frozen=True)
-class Trashed:
+class Trashed(Shown):
     "An object in the trash, or a person's own file"
 
     id: int
@@ -117,7 +118,7 @@ def _is_gone(
     return False
 
 
-class Trash:
+class Trash(Shown):
     "What was deleted from a store, newest last; `len` counts it"
 
     def __init__(
@@ -164,6 +165,14 @@ class Trash:
     def __iter__(self) -> Iterator[Trashed]:
         pages = self._index.database.pages(f"SELECT {_COLUMNS} WHERE trash.id > ? ORDER BY trash.id LIMIT ?")
         return (self._item(row)[0] for row in self._sound(pages))
+
+    def _facts_(self) -> dict[str, Any]:
+        newest = self._index.database.fetch(f"SELECT {_COLUMNS} ORDER BY trash.id DESC LIMIT 20")
+        return {
+            "folder": self.folder,
+            "objects": len(self),
+            "newest": [self._item(row)[0] for row in self._sound(newest)],
+        }
 
     def __len__(self) -> int:
         (count,) = self._index.database.fetch("SELECT count(*) FROM trash")[0]

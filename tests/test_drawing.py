@@ -52,7 +52,8 @@ def test_a_table_has_only_its_own_tags(label):
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attrs: tags.append(tag)
     parser.feed(drawn(label).table._repr_html_())
-    assert set(tags) == {"table", "tr", "td"} and tags.count("td") == 10
+    assert set(tags) <= {"div", "style", "header", "strong", "span", "table", "tr", "th", "td"}
+    assert (tags.count("th"), tags.count("td")) == (5, 5)
 
 
 def test_the_table_is_aligned_and_each_line_is_one():
