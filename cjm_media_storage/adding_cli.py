@@ -79,6 +79,7 @@ def _report_json(
     say_json(summary, failures=failures, files=summary.files, bytes=summary.bytes, seconds=seconds, store=store.root)
 
 
+@app.command()
 def add(
     paths: Annotated[
         list[Path],
@@ -117,10 +118,8 @@ def add(
         raise typer.Exit(130)
     raise typer.Exit(1 if summary.failed else 0)
 
-
-app.command()(add)
-
 # %% ../nbs/54_adding_cli.ipynb #0225d973
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="New, empty, or that of an earlier demo.")] = Path(
         "media-storage-demo"
@@ -140,6 +139,3 @@ def demo(
     if json:
         say_json(report)
     raise typer.Exit(1 if report.damaged else 0)
-
-
-app.command()(demo)

@@ -58,6 +58,7 @@ def _chosen(
     return (stored for stored in listed if namespace in (None, stored.namespace))
 
 
+@app.command()
 def ls(
     prefix: Annotated[str, typer.Argument(help="Only hashes that begin so.", show_default=False)] = "",
     store: StoreOption = None,
@@ -88,9 +89,6 @@ def ls(
             else:
                 print(printable(line))
 
-
-app.command()(ls)
-
 # %% ../nbs/53_objects_cli.ipynb #96ce53a8
 def _facts(
     store: ContentStore,
@@ -109,6 +107,7 @@ def _facts(
     yield ["gc", explain(store, found.hash)]
 
 
+@app.command()
 def show(
     hash: HashArgument,
     store: StoreOption = None,
@@ -136,9 +135,6 @@ def show(
             publications=publications_of(opened, found.hash),
             gc=explain(opened, found.hash),
         )
-
-
-app.command()(show)
 
 # %% ../nbs/53_objects_cli.ipynb #526e3f30
 @dataclass(frozen=True)
@@ -207,6 +203,7 @@ def answers(
     return [_by_hash(store, what)]
 
 
+@app.command()
 def find(
     what: Annotated[
         list[str],
@@ -247,10 +244,8 @@ def find(
                 print(f"{state:<10}  {short(answer.hash or '-', full):<12}  {printable(answer.what)}")
     raise typer.Exit(1 if lacking else 0)
 
-
-app.command()(find)
-
 # %% ../nbs/53_objects_cli.ipynb #b440f5b9
+@app.command()
 def get(
     hash: HashArgument,
     to: Annotated[
@@ -288,9 +283,6 @@ def get(
         print(f"{printable(final)}: {size(found.size)}")
 
 
-app.command()(get)
-
-
 def _write_out(
     store: ContentStore,
     hash: str,
@@ -306,6 +298,7 @@ def _write_out(
         raise CorruptObject(hash, os.fspath(store.path(hash)))
 
 
+@app.command()
 def cat(
     hashes: HashesArgument,
     store: StoreOption = None,
@@ -324,10 +317,8 @@ def cat(
         for found in [find_object(opened, hash) for hash in hashes]:
             _write_out(opened, found.hash)
 
-
-app.command()(cat)
-
 # %% ../nbs/53_objects_cli.ipynb #260c9d3d
+@app.command()
 def sources(
     hash: HashArgument,
     store: StoreOption = None,
@@ -357,9 +348,7 @@ def sources(
                 )
 
 
-app.command()(sources)
-
-
+@app.command()
 def refs(
     hash: Annotated[str | None, typer.Argument(metavar="HASH", help="A hash, or its first digits.")] = None,
     store: StoreOption = None,
@@ -395,10 +384,8 @@ def refs(
                 role_shown = printable(reference.role) or "-"
                 print(f"{short(reference.hash, full)}  {role_shown:<12}  {printable(reference.owner)}")
 
-
-app.command()(refs)
-
 # %% ../nbs/53_objects_cli.ipynb #28e6a2d5
+@app.command()
 def stats(
     store: StoreOption = None,
     json: JsonOption = False,
@@ -420,6 +407,3 @@ def stats(
         print("\n".join(columns([*rows, ["size", size(counts["bytes"])]], right=[1])))
         print(f"namespaces: {', '.join(names) or 'none'}")
         print(f"store: {printable(opened.root)}")
-
-
-app.command()(stats)

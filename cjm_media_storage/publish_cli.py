@@ -59,6 +59,7 @@ def _named(
     return printable(publication.path)
 
 # %% ../nbs/57_publish_cli.ipynb #618ad331
+@app.command()
 def publish(
     hash: HashArgument,
     to: Annotated[str, typer.Argument(metavar="TO", help="A path below the library's folder.")],
@@ -89,9 +90,7 @@ def publish(
         print(f"  to undo: media-storage unpublish {printable(published.wanted)!r} --library …")
 
 
-app.command()(publish)
-
-
+@app.command()
 def unpublish(
     what: Annotated[list[str], typer.Argument(metavar="PATH", help="As it was asked for, or the path it got.")],
     library: LibraryOption = None,
@@ -117,9 +116,6 @@ def unpublish(
                 left = "" if gone.state == "removed" else ", and left alone"
                 print(f"{_named(gone)}: {gone.state}{left}")
 
-
-app.command()(unpublish)
-
 # %% ../nbs/57_publish_cli.ipynb #179073ee
 def _status(
     library: Library,
@@ -140,6 +136,7 @@ def _status(
     return not set(counts) - {"in sync"}
 
 
+@app.command()
 def sync(
     library: LibraryOption = None,
     store: StoreOption = None,
@@ -171,6 +168,3 @@ def sync(
         if report.foreign:
             print("Somebody else's files were left alone; --overwrite moves them into the trash and writes ours")
     raise typer.Exit(1 if report.foreign or report.failed else 0)
-
-
-app.command()(sync)

@@ -64,6 +64,7 @@ def _line(
     return f"{when(row.created_at or 0)}  analysis    {short(row.file_hash, full)}  {printable(row.file_path)}{found}"
 
 
+@results.command("list")
 def list_results(
     databases: DatabasesOption = None,
     limit: Annotated[int, typer.Option("--limit", help="Rows of each database at most; -1 is all.")] = 100,
@@ -93,9 +94,6 @@ def list_results(
                     say_json(_facts(row, storage))
                 else:
                     print(_line(row, full))
-
-
-results.command("list")(list_results)
 
 # %% ../nbs/58_results_cli.ipynb #03b85132
 def _hashes(
@@ -129,6 +127,7 @@ def _meant(
     return found
 
 
+@results.command("show")
 def show_result(
     what: Annotated[str, typer.Argument(metavar="JOB|HASH", help="A job's id; or a file's hash, or its first digits.")],
     databases: DatabasesOption = None,
@@ -155,9 +154,6 @@ def show_result(
                 for key, value in facts.items()
             ]
             print("\n" * (n > 0) + "\n".join(columns(rows)))
-
-
-results.command("show")(show_result)
 
 # %% ../nbs/58_results_cli.ipynb #9d7124ca
 @dataclass(frozen=True)
@@ -193,6 +189,7 @@ def check_files(
                 yield Checked(*named, _state(*named))
 
 
+@results.command("verify")
 def verify_results(
     databases: DatabasesOption = None,
     outputs: Annotated[bool, typer.Option("--all", help="Print those that are the same, too.")] = False,
@@ -221,9 +218,6 @@ def verify_results(
         print(", ".join(f"{count:,} {state}" for state, count in counts.items()) or "no results")
     raise typer.Exit(1 if set(counts) - {"same"} else 0)
 
-
-results.command("verify")(verify_results)
-
 # %% ../nbs/58_results_cli.ipynb #a2bdf874
 def _csv(
     rows: Iterator[dict[str, Any]],
@@ -238,6 +232,7 @@ def _csv(
         writer.writerow([cell(value if isinstance(value, str) else jsons.dumps(value)) for value in row.values()])
 
 
+@results.command("export")
 def export(
     databases: DatabasesOption = None,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV; for one database.")] = False,
@@ -260,9 +255,6 @@ def export(
             return _csv(rows)
         for row in rows:
             say_json(row)
-
-
-results.command("export")(export)
 
 # %% ../nbs/58_results_cli.ipynb #3a4d63a0
 @app.command()

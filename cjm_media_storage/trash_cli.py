@@ -15,7 +15,7 @@ import typer
 
 from .collecting import GRACE
 from .maintenance import Collection, explain, gc
-from .storage import Trashed
+from .storage import OutsideStore, Trashed
 from cjm_media_storage.targets import (
     DatabasesOption,
     ExclusiveOption,
@@ -73,6 +73,7 @@ def _until(
     return "for ever" if item.retention_days is None else f"until {when(item.trashed_at + item.retention_days * _DAY)}"
 
 # %% ../nbs/56_trash_cli.ipynb #4f6a377e
+@app.command()
 def rm(
     hashes: HashesArgument,
     store: StoreOption = None,
@@ -103,9 +104,6 @@ def rm(
                     continue
                 print(f"{item.hash} of {item.namespace} is in the trash {_until(item)}")
                 print(f"  to undo: media-storage trash restore {item.hash.partition(':')[2][:12]}")
-
-
-app.command()(rm)
 
 # %% ../nbs/56_trash_cli.ipynb #a1cd84fc
 def _collected(
@@ -153,6 +151,7 @@ def _counting(
     return told
 
 
+@app.command("gc")
 def gc_command(
     store: StoreOption = None,
     delete: Annotated[bool, typer.Option("--delete", help="Do it, instead of only saying what would go.")] = False,
@@ -214,9 +213,7 @@ def gc_command(
         _collected(report, full)
 
 
-app.command("gc")(gc_command)
-
-
+@app.command("explain")
 def explain_command(
     hash: HashArgument,
     store: StoreOption = None,
@@ -240,10 +237,8 @@ def explain_command(
     else:
         print(printable(why))
 
-
-app.command("explain")(explain_command)
-
 # %% ../nbs/56_trash_cli.ipynb #904c9d86
+@app.command("pin-free")
 def pin_free(
     store: StoreOption = None,
     full: FullOption = False,
@@ -269,9 +264,6 @@ def pin_free(
     for hash in pinned:
         print(short(hash, full))
 
-
-app.command("pin-free")(pin_free)
-
 # %% ../nbs/56_trash_cli.ipynb #6ec89a7c
 trash = room()
 app.add_typer(trash, name="trash", help="List, restore or purge what was deleted.")
@@ -291,6 +283,7 @@ def _say_items(
         print(f"{item.id:>5}  {what:<12}  {size(item.size):>9}  {_until(item)}  {printable(item.origin)}{reason}")
 
 
+@trash.command("list")
 def trash_list(
     store: StoreOption = None,
     full: FullOption = False,
@@ -309,9 +302,7 @@ def trash_list(
             _say_items([item], json, full)
 
 
-trash.command("list")(trash_list)
-
-
+@trash.command("restore")
 def trash_restore(
     hashes: Annotated[
         list[str] | None, typer.Argument(metavar="HASH", help="Hashes, or their first digits: four or more.")
@@ -320,6 +311,9 @@ def trash_restore(
     ids: Annotated[
         list[int] | None, typer.Option("--id", help="A number of 'trash list': for files that are no objects.")
     ] = None,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="Also files to places outside the store, which 'trash list' tells.")
+    ] = False,
     exclusive: ExclusiveOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -328,7 +322,7 @@ def trash_restore(
     \b
     Examples:
       media-storage trash restore 3f9a
-      media-storage trash restore --id 12
+      media-storage trash restore --id 12 --outside
 
     JSON lines: id, hash, namespace, origin, size, reason, trashed_at, retention_days
     """
@@ -340,16 +334,17 @@ def trash_restore(
         if unknown := set(ids or []) - set(found):
             raise BadUse(f"nothing in the trash has the number {min(unknown)}")
         for item in found.values():
-            opened.trash.restore(item)
+            try:
+                opened.trash.restore(item, outside=outside)
+            except OutsideStore as e:
+                raise BadUse(f"{printable(item.origin)} is outside the store. --outside brings it back there") from e
             if json:
                 say_json(item)
             else:
                 print(f"restored: {printable(item.origin)}")
 
 
-trash.command("restore")(trash_restore)
-
-
+@trash.command("purge")
 def trash_purge(
     store: StoreOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Also what could still be restored for a while.")] = False,
@@ -384,6 +379,3 @@ def trash_purge(
     elif not json:
         did = "would go" if dry_run else "are gone for good"
         print(f"{len(items):,} items {did}, {size(sum(item.size for item in items))}")
-
-
-trash.command("purge")(trash_purge)

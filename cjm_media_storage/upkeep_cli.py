@@ -102,6 +102,7 @@ def _say_verified(
             print("What could be done about it: media-storage repair")
 
 
+@app.command("verify")
 def verify_command(
     hashes: Annotated[list[str] | None, typer.Argument(metavar="HASH", help="Only these objects.")] = None,
     store: StoreOption = None,
@@ -154,9 +155,6 @@ def verify_command(
     _say_verified(report, json, csv)
     raise typer.Exit(0 if report.ok else 1)
 
-
-app.command("verify")(verify_command)
-
 # %% ../nbs/55_upkeep_cli.ipynb #586053ae
 def _from_file(
     source: Source,
@@ -177,6 +175,7 @@ def _say_repaired(
         print("Nothing was changed. To do it: media-storage repair --apply")
 
 
+@app.command("repair")
 def repair_command(
     store: StoreOption = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it, instead of showing the plan.")] = False,
@@ -216,9 +215,6 @@ def repair_command(
     _say_repaired(report, json)
     raise typer.Exit(0 if report.ok else 1)
 
-
-app.command("repair")(repair_command)
-
 # %% ../nbs/55_upkeep_cli.ipynb #98a0f67b
 def _walked(
     tell: Callable[[int, int], None],
@@ -243,6 +239,7 @@ def _left_out(
         print(printable(f"  {found.problem} {found.path}" + (f" ({found.detail})" if found.detail else "")))
 
 
+@app.command()
 def rebuild(
     store: StoreOption = None,
     from_snapshot: Annotated[
@@ -292,10 +289,8 @@ def rebuild(
                 print(f"{what} {printable(path)}")
     raise typer.Exit(0 if report.complete else 1)
 
-
-app.command()(rebuild)
-
 # %% ../nbs/55_upkeep_cli.ipynb #cc95c79d
+@app.command()
 def move(
     to: Annotated[Path, typer.Argument(metavar="TO", help="A new or empty folder, on any disk.")],
     store: StoreOption = None,
@@ -332,10 +327,8 @@ def move(
             print("The old place is still the store. Repair it first, or say --force to leave those objects behind")
     raise typer.Exit(0 if report.moved else 1)
 
-
-app.command()(move)
-
 # %% ../nbs/55_upkeep_cli.ipynb #230e12ea
+@app.command("snapshot")
 def snapshot_command(
     to: Annotated[
         Path | None,
@@ -362,9 +355,6 @@ def snapshot_command(
     else:
         print(f"{printable(path)}: {size(written)}")
 
-
-app.command("snapshot")(snapshot_command)
-
 # %% ../nbs/55_upkeep_cli.ipynb #d1da5ecb
 _MARKS = {"good": "green", "fair": "yellow", "bad": "red"}
 
@@ -384,6 +374,7 @@ def _examined(
     return [*findings, problem] if problem else findings
 
 
+@app.command()
 def doctor(
     store: StoreOption = None,
     folder: Annotated[
@@ -412,6 +403,3 @@ def doctor(
             if each.meaning:
                 print(f"      {printable(each.meaning)}")
     raise typer.Exit(1 if any(each.state == "bad" for each in findings) else 0)
-
-
-app.command()(doctor)

@@ -109,5 +109,8 @@ def test_files_that_are_no_objects_come_back_by_their_number(command, hashes, he
     assert "a file" in command("trash", "list").out
     assert command("trash", "restore", "--id", "99").code == 2
     assert command("trash", "restore").code == 2
-    assert command("trash", "restore", "--id", item.id, "--json").one["origin"] == os.fspath(here / "mine.jpg")
+    refused = command("trash", "restore", "--id", item.id)
+    assert (refused.code, (here / "mine.jpg").exists()) == (2, False) and "--outside" in refused.err
+    restored = command("trash", "restore", "--id", item.id, "--outside", "--json").one
+    assert restored["origin"] == os.fspath(here / "mine.jpg")
     assert (here / "mine.jpg").read_bytes() == b"mine"
