@@ -29,6 +29,7 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
     # errors are raised in all the others; the other two are faces of them
     assert names - tests == {"errors", "maintenance", "storage"}
     assert tests - names == {
+        "benchmarks",
         "built",
         "crashes",
         "hammer",
