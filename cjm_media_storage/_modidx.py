@@ -993,6 +993,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'cjm_media_storage/objects.py'),
                                            'cjm_media_storage.objects.Objects.make_way': ( 'objects.html#objects.make_way',
                                                                                            'cjm_media_storage/objects.py'),
+                                           'cjm_media_storage.objects.Objects.name': ( 'objects.html#objects.name',
+                                                                                       'cjm_media_storage/objects.py'),
                                            'cjm_media_storage.objects.Objects.open': ( 'objects.html#objects.open',
                                                                                        'cjm_media_storage/objects.py'),
                                            'cjm_media_storage.objects.Objects.path': ( 'objects.html#objects.path',

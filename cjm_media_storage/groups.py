@@ -96,10 +96,10 @@ class Job:
     location: str | bytes | None = None  # Of a file that is its own source
     began: int = 0  # Nanoseconds since 1970, when its reading began; 0 if it was not read
     incoming: Incoming | None = None
-    staged: Path | None = None
+    staged: str | None = None
     spot: Spot | None = None
     entry: Entry | None = None  # The row to be written
-    final: Path | None = None  # Where its bytes are, if they were placed
+    final: str | None = None  # Where its bytes are, if they were placed
     link_mode: str = "none"
     result: PutResult | None = None
     error: Exception | None = None
@@ -149,7 +149,7 @@ class Group:
         self.tasks: list[Future[None]] = []
         self.finished: Future[None] | None = None
         self._mutex, self._bytes, self._held = threading.Lock(), 0, 0
-        self._folders: dict[Path, None] = {}  # To be synced one by one, in order
+        self._folders: dict[str, None] = {}  # To be synced one by one, in order
         self._linked = False  # Did any file get its final name?
         self._seen: set[str] = set()  # As in `inside`, while the lock is held
         putting.check_root()
@@ -358,8 +358,8 @@ class Group:
 
     def _sync(
         self,
-        paths: list[Path],
-        one_by_one: Callable[[Path], None],
+        paths: list[str],
+        one_by_one: Callable[[str], None],
     ) -> None:
         "Bring all of `paths` to the disk, with the file system as a whole where that can be"
         if not self._durable:
@@ -381,7 +381,7 @@ class Group:
         spot = self._putting.look(job.incoming, job.terms, entries, self._seen)
         entry = spot.entry
         if not spot.known:
-            job.final = self._putting.objects.path(entry)
+            job.final = self._putting.objects.name(entry)
             link_mode = self._place(job, job.incoming, spot, job.final)
             if link_mode is None:
                 return
@@ -394,10 +394,10 @@ class Group:
         job: Job,
         incoming: Incoming,
         spot: Spot,
-        final: Path,
+        final: str,
     ) -> str | None:  # As `Objects.place`
         putting, objects = self._putting, self._putting.objects
-        elsewhere = objects.path(spot.elsewhere) if spot.elsewhere is not None else None
+        elsewhere = objects.name(spot.elsewhere) if spot.elsewhere is not None else None
         if spot.durable is not self._durable or (job.staged is None and elsewhere is None):
             incoming = replace(incoming, staged=job.staged)
             return objects.place(incoming, elsewhere, final, putting.synced(spot.entry), spot.durable)

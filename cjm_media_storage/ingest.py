@@ -30,7 +30,7 @@ from cjm_media_storage.errors import (
     StoreBusy,
     TooLarge,
 )
-from .files import BINARY, DISK, Disk
+from .files import BINARY, DISK, Disk, PathLike
 from .hashing import CHUNK, Hasher, buffer
 from .layout import extension_of
 from .locks import FileLock
@@ -83,7 +83,7 @@ class Incoming:
     hash: str
     size: int  # Bytes
     data: bytes | None = None  # All of it, if it is small
-    staged: Path | None = None  # A copy, if it is large and new; the file itself, if `link_mode` is 'hardlink'
+    staged: str | None = None  # A copy, if it is large and new; the file itself, if `link_mode` is 'hardlink'
     link_mode: str = "copy"  # How the copy was made: 'copy' or 'reflink'
     stat: os.stat_result | None = None  # Of a source that is a file
 
@@ -146,12 +146,12 @@ class Staging:
                 self._held.close()
             return self._own
 
-    def free_name(self) -> Path:
+    def free_name(self) -> str:
         "A name that nobody else gets"
-        return Path(f"{self.claim()}/{next(self._numbers)}")
+        return f"{self.claim()}/{next(self._numbers)}"
 
     @contextlib.contextmanager
-    def name(self) -> Iterator[Path]:
+    def name(self) -> Iterator[str]:
         "A free name, gone at the end of the block unless it was renamed"
         path = self.free_name()
         try:
@@ -160,7 +160,7 @@ class Staging:
             self.disk.unlink(path)
 
     @contextlib.contextmanager
-    def new(self) -> Iterator[tuple[Path, int]]:  # Its path, and a descriptor open for reading and writing
+    def new(self) -> Iterator[tuple[str, int]]:  # Its path, and a descriptor open for reading and writing
         "A new file, open in the block; gone if the block fails, else for the caller to remove"
         path = self.free_name()
         fd, failed = self.disk.create(path), True
@@ -173,7 +173,7 @@ class Staging:
                 self.disk.unlink(path)
 
     @contextlib.contextmanager
-    def file(self) -> Iterator[tuple[Path, int]]:  # As `new`
+    def file(self) -> Iterator[tuple[str, int]]:  # As `new`
         "A new file, gone at the end of the block unless it was renamed"
         with self.name() as path:
             fd = self.disk.create(path)
@@ -221,7 +221,7 @@ def _copy(
 def copy_and_hash(
     disk: Disk,
     source: int,  # File descriptor, at its beginning
-    target: Path,  # The staged file
+    target: PathLike,  # The staged file
     fd: int,  # The same, open for writing
     limit: int,  # Bytes at most
 ) -> tuple[Hasher, str]:  # Of the copy; and how it was made
@@ -417,7 +417,7 @@ class _Reading:
         self,
         hash: str,
         data: bytes | None = None,
-        staged: Path | None = None,
+        staged: str | None = None,
         link_mode: str = "copy",
     ) -> Incoming:
         extension = extension_of(os.path.basename(self.name))
@@ -439,7 +439,7 @@ class _Reading:
             if self.known.holds(hash):
                 return self._found(hash)
             if self.in_place:
-                return self._found(hash, staged=Path(self.path), link_mode="hardlink")
+                return self._found(hash, staged=os.fspath(self.path), link_mode="hardlink")
             os.lseek(self.fd, 0, os.SEEK_SET)
         with self.staging.new() as (staged, target):
             hasher, link_mode = copy_and_hash(self.staging.disk, self.fd, staged, target, self.stat.st_size + 1)
@@ -470,7 +470,7 @@ def _receive_stream(
 ) -> Incoming:
     name = str(getattr(content, "name", "stream"))
     hasher, held, target = Hasher(), bytearray(), None
-    staged: Path | None = None
+    staged: str | None = None
     with contextlib.ExitStack() as stack:
         for part in _parts(content, name):
             limits.check_size(name, hasher.size + len(part), end=False)

@@ -270,7 +270,7 @@ class Putting:
         with self.lock.shared():  # from the first look to the commit: nothing is collected in between
             self.check_root()
             spot = self.look(incoming, terms, self.index.entries(digest, trashed=True))
-            final = self.objects.path(spot.entry)
+            final = self.objects.name(spot.entry)
             link_mode = "none" if spot.known else self._place(incoming, spot, final)
             if link_mode is None:
                 return None
@@ -312,9 +312,9 @@ class Putting:
         self,
         incoming: Incoming,
         spot: Spot,
-        final: Path,
+        final: str,
     ) -> str | None:  # As `Objects.place`
-        elsewhere = self.objects.path(spot.elsewhere) if spot.elsewhere else None
+        elsewhere = self.objects.name(spot.elsewhere) if spot.elsewhere else None
         return self.objects.place(incoming, elsewhere, final, self.synced(spot.entry), spot.durable)
 
     def synced(
@@ -327,7 +327,7 @@ class Putting:
     def placed(
         self,
         spot: Spot,
-        final: Path,  # Where they are
+        final: str,  # Where they are
     ) -> Entry:
         "The row of an object whose bytes are in place"
         entry, stat = spot.entry, os.stat(final)
@@ -348,10 +348,10 @@ class Putting:
         entry: Entry,
         created: bool,
         link_mode: str,
-        final: Path | None = None,  # Where it is, if that is known
+        final: str | None = None,  # Where it is, if that is known
     ) -> PutResult:
         "What is told of an object that was put"
-        path = final or self.objects.path(entry)
+        path = Path(final or self.objects.name(entry))
         facts = (f"{ALGO}:{entry.digest}", entry.size, entry.namespace, entry.extension, path, entry.created_at)
         return PutResult(*facts, created, link_mode)
 

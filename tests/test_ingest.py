@@ -5,6 +5,7 @@ import os
 import socket
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 from on_disk import ODD_NAMES, staged, tree, unprivileged
@@ -303,7 +304,7 @@ def test_fault_54_an_interpreter_that_ends_in_the_middle_of_a_put(store, program
 def test_staging_of_a_living_process_is_left_alone(store):
     with store.parts.staging.file() as (path, _):
         ContentStore(store.root).close()
-        assert path.exists()
+        assert os.path.exists(path)
 
 
 def test_fault_57_without_locks_that_work_nothing_is_swept(store, tmp_path):
@@ -322,9 +323,9 @@ def test_a_staging_folder_that_is_swept_before_it_is_locked(store, monkeypatch):
     "Whoever opened the store at that moment made a put fail"
 
     def sweep_and_chmod(path, mode):
-        if path.parent.name == "staging" and not swept:
+        if Path(path).parent.name == "staging" and not swept:
             swept.append(path)
-            path.rmdir()
+            os.rmdir(path)
         chmod(path, mode)
 
     swept, chmod = [], os.chmod
@@ -339,7 +340,7 @@ def test_threads_that_begin_together_share_one_locked_staging_folder(tmp_path, m
     class Slow(Disk):
         def make_folder(self, path, mode=0o755, sync=True):
             made = super().make_folder(path, mode, sync)
-            if path.parent.name == "staging" and not second:
+            if Path(path).parent.name == "staging" and not second:
                 second.append(pool.submit(store.put, b"another"))
                 wait(second, timeout=0.1)  # it would get this far, too, if it did not wait for us
             return made
