@@ -96,14 +96,14 @@ class MediaAnalysisStorage(ResultStorage[MediaAnalysisRow]):
         config_hash: str | None = None,
     ) -> MediaAnalysisRow | None:  # None is a miss
         "The result for a path and settings; with `file_hash`, only if the file had that content"
-        named = [value for value in (file_hash, config_hash) if value is not None]
-        given = [*hashes, *named] if file_hash is None else [*named[:1], *hashes, *named[1:]]
-        if not 1 <= len(given) <= 2 or (len(given) == 1 and file_hash is not None):
+        given = hashes if config_hash is None else (*hashes, config_hash)
+        given = given if file_hash is None else (file_hash, *given)
+        if len(given) == 1 and file_hash is None:
+            return self._hit(self._first("file_path = ? AND config_hash = ?", (path_key(file_path), given[0])))
+        if len(given) != 2:
             raise TypeError("get_cached takes (file_path, config_hash) or (file_path, file_hash, config_hash)")
-        where, parameters = "file_path = ? AND config_hash = ?", [path_key(file_path), given[-1]]
-        if len(given) == 2:
-            where, parameters = where + " AND file_hash = ?", [*parameters, given[0]]
-        return self._hit(self._first(where, parameters))
+        where = "file_path = ? AND file_hash = ? AND config_hash = ?"
+        return self._hit(self._first(where, (path_key(file_path), *given)))
 
     def find(
         self,

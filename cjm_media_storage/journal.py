@@ -18,7 +18,7 @@ WIRES = ("cjm_substrate.core.wire", "cjm_plugin_system.core.wire")
 
 def listening() -> bool:
     "Does this process look like a worker's?"
-    return any(name in sys.modules for name in WIRES)
+    return not sys.modules.keys().isdisjoint(WIRES)
 
 
 def record(

@@ -93,11 +93,12 @@ def path_key(
     path: PathValue,
 ) -> str | bytes:  # As it stands in a row
     "How `path` is written in a row: its text, or its bytes where they are no text"
-    text = os.fsdecode(path)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(text)
+    text = path if isinstance(path, str) else os.fsdecode(path)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return os.fsencode(text)
     return text
 
 
@@ -180,8 +181,8 @@ class ResultStorage(Generic[Row]):
     ) -> Row | None:
         "The newest row that `where` selects"
         sql = f"SELECT {self.COLUMNS} FROM {self.TABLE} WHERE {where} LIMIT 1"
-        values = self._database.fetch_one(sql, parameters)
-        return None if values is None else self._read(values)
+        rows = self._database.fetch(sql, parameters)
+        return self._read(rows[0]) if rows else None
 
     def _hit(
         self,
