@@ -403,13 +403,16 @@ def open_inside(
     return fd
 
 
+# O_NONBLOCK: a FIFO would be waited for, for ever
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY
+
+
 def open_regular(
     path: PathLike,  # In folders that were looked at with `inside`
 ) -> int:  # File descriptor, open for reading
     "Open the regular file `path` for reading; `UnsafePath` if it is a link, IsADirectoryError if it is no file"
     try:
-        # O_NONBLOCK: a FIFO would be waited for, for ever
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | BINARY)
+        fd = os.open(path, _READ)
     except OSError as e:
         if e.errno == errno.ELOOP:
             raise UnsafePath(os.fspath(path)) from e

@@ -7,14 +7,12 @@ __all__ = ['ABOUT_STORE', 'GROUP_ITEMS', 'GROUP_BYTES', 'GROUP_HELD', 'READ_AHEA
            'Group']
 
 # %% ../nbs/21_groups.ipynb #c3016e9f
-import contextlib
 import os
 import stat as stats
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cjm_media_storage.errors import (
@@ -30,6 +28,7 @@ from cjm_media_storage.errors import (
 )
 from .index import Entry, NewSource
 from .ingest import NOTHING, Content, Incoming, Known, drop, take
+from .inserting import Written, write_all
 from .layout import extension_of
 from .putting import PutResult, Putting, Spot, Terms, check_terms
 from .records import path_key
@@ -399,7 +398,7 @@ class Group:
         putting, objects = self._putting, self._putting.objects
         elsewhere = objects.name(spot.elsewhere) if spot.elsewhere is not None else None
         if spot.durable is not self._durable or (job.staged is None and elsewhere is None):
-            incoming = replace(incoming, staged=job.staged)
+            incoming = incoming._replace(staged=job.staged)
             return objects.place(incoming, elsewhere, final, putting.synced(spot.entry), spot.durable)
         made, self._linked = objects.make_way(final, self._seen), True
         one_by_one = self._durable and self._filesystem < 0
@@ -415,37 +414,37 @@ class Group:
         jobs: list[Job],  # In place
     ) -> None:
         "Commit what is new of them, in one transaction"
-        putting, now = self._putting, time.time()
-        created: dict[int, bool] = {}
-        with contextlib.ExitStack() as stack:
-            con = None
-            for n, (job, source, news) in enumerate(self._news(jobs, now)):
-                if not news:
-                    continue
-                con = con or stack.enter_context(putting.index.database.transaction(self._durable))
-                assert job.entry is not None and job.terms is not None
-                try:
-                    reference = job.terms.facts.reference
-                    created[n] = putting.index.write(con, job.entry, source, reference, now)
-                except ObjectNotFound as e:
-                    job.error = e
-        for n, job in enumerate(jobs):
+        index, now = self._putting.index, time.time()
+        news = self._news(jobs, now)
+        written: list[bool | ObjectNotFound] = []
+        if news:
+            with index.database.transaction(self._durable) as con:
+                written = write_all(index, con, [row for _, row in news], now)
+        created = {}
+        for (job, _), done in zip(news, written, strict=True):
+            job.error = done if isinstance(done, ObjectNotFound) else None
+            created[id(job)] = done is True
+        for job in jobs:
             if not job.error:
-                self._report(job, created.get(n, False))
+                self._report(job, created.get(id(job), False))
 
     def _news(
         self,
         jobs: list[Job],
         now: float,  # Seconds since 1970
-    ) -> Iterator[tuple[Job, NewSource | None, bool]]:  # With its source, and: is there anything to be written?
-        "Which rows are to be written?"
-        entries = [job.entry for job in jobs if job.entry is not None]
-        sources = [self._source(job) for job in jobs]
-        unsaid = self._putting.index.unsaid(entries, sources, now)
-        for job, entry, source, news in zip(jobs, entries, sources, unsaid, strict=True):
-            assert job.spot is not None and job.terms is not None
-            reference = job.terms.facts.reference is not None
-            yield job, source, news or job.spot.corrected or not entry.id or reference
+    ) -> list[tuple[Job, Written]]:  # With what is to be written of each
+        "Of which is there anything to be written?"
+        rows = []
+        for job in jobs:
+            assert job.entry is not None and job.terms is not None
+            rows.append(Written(job.entry, self._source(job), job.terms.facts.reference))
+        unsaid = self._putting.index.unsaid([row.entry for row in rows], [row.source for row in rows], now)
+        found = []
+        for job, row, news in zip(jobs, rows, unsaid, strict=True):
+            assert job.spot is not None
+            if news or job.spot.corrected or row.reference is not None:
+                found.append((job, row))
+        return found
 
     def _source(
         self,

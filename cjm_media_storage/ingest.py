@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from cjm_media_storage.errors import (
     HashMismatch,
@@ -74,8 +74,7 @@ class Limits:
             raise HashMismatch(self.expected_hash, hash)
 
 
-@dataclass(frozen=True)
-class Incoming:
+class Incoming(NamedTuple):
     "Content that was read and hashed"
 
     name: str  # For people: a path, or 'bytes', 'stream'
@@ -374,8 +373,7 @@ def _of_bytes(
     return Incoming(name, "", hasher.hash, len(data), data)
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(NamedTuple):
     "A file that is being received"
 
     path: str | os.PathLike[str]

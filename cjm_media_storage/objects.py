@@ -11,7 +11,6 @@ import logging
 import os
 import stat as stats
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -282,7 +281,7 @@ class Objects:
             return entry
         if not self._is_right(name):
             return None
-        now = replace(entry, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+        now = entry._replace(size=stat.st_size, mtime_ns=stat.st_mtime_ns)
         if is_doubtful(entry):
             return self.make_durable(now)
         self._disk.sync_file(name)
@@ -297,7 +296,7 @@ class Objects:
         self._disk.sync_file(path)
         for folder in self.folders(path, []):
             self._disk.sync_folder(folder)
-        return replace(entry, boot="")
+        return entry._replace(boot="")
 
     def trusted(
         self,
@@ -317,19 +316,33 @@ class Objects:
         verify: bool,  # Hash the bytes first?
     ) -> BinaryIO:
         "Open the first file that is there; `MissingObject` if none is, `CorruptObject` if its bytes are wrong"
-        hash = f"{ALGO}:{entries[0].digest}"
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                try:
-                    file = os.fdopen(open_inside(self.root, self.name(entry)), "rb")
-                except IsADirectoryError as e:
-                    raise CorruptObject(hash, self.name(entry)) from e
-                break
-        else:
-            raise MissingObject(hash, self.name(entries[0]))
+        fd, name = self._first_there(entries)
+        file = os.fdopen(fd, "rb")
         if verify:
-            if Hasher().read(file).hash != hash:
+            if Hasher().read(file).digest != entries[0].digest:
                 file.close()
-                raise CorruptObject(hash, self.name(entry))
+                raise CorruptObject(f"{ALGO}:{entries[0].digest}", name)
             file.seek(0)
         return file
+
+    def read(
+        self,
+        entries: list[Entry],  # As `open`
+    ) -> bytes:
+        "All bytes of the first file that is there, in fewer calls than by `open`"
+        with open(self._first_there(entries)[0], "rb", buffering=0) as file:
+            return file.readall()
+
+    def _first_there(
+        self,
+        entries: list[Entry],
+    ) -> tuple[int, str]:  # File descriptor, and name
+        for entry in entries:
+            name = self.name(entry)
+            try:
+                return open_inside(self.root, name), name
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError as e:
+                raise CorruptObject(f"{ALGO}:{entry.digest}", name) from e
+        raise MissingObject(f"{ALGO}:{entries[0].digest}", self.name(entries[0]))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceError, StoreBusy
 from .files import Disk, NoHardLink
@@ -110,8 +111,7 @@ def check_terms(
     return Terms(facts, limits, follow_symlinks, move, durable=move or durability != "none")
 
 # %% ../nbs/20_putting.ipynb #3b59b9b6
-@dataclass(frozen=True)
-class Spot:
+class Spot(NamedTuple):
     "Where bytes belong, and what is there"
 
     entry: Entry  # The row to be written; of a known object, what it must be now
@@ -394,7 +394,7 @@ class Putting:
         entries: list[Entry],  # The same bytes in one or more namespaces
     ) -> list[Entry]:  # Those that can be read
         "Read what was never synced, if the machine was started again since, before it is believed"
-        if not any(is_doubtful(entry) for entry in entries):
+        if not any(map(is_doubtful, entries)):
             return entries
         right, error = [], None
         for entry in entries:
