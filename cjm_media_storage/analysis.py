@@ -6,12 +6,11 @@
 __all__ = ['MediaAnalysisRow', 'MediaAnalysisStorage']
 
 # %% ../nbs/10_analysis.ipynb #8e3ff074
-import logging
 import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .hashing import parse_hash
 from cjm_media_storage.records import (
@@ -25,6 +24,9 @@ from cjm_media_storage.records import (
     to_path,
     to_time,
 )
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 # %% ../nbs/10_analysis.ipynb #9ae56d01
 @dataclass
@@ -77,7 +79,7 @@ class MediaAnalysisStorage(ResultStorage[MediaAnalysisRow]):
         config_hash: str,
         ranges: list[dict[str, Any]] | None = None,
         metadata: dict[str, Any] | None = None,
-        logger: logging.Logger | None = None,  # Told of success and failure
+        logger: "Logger | None" = None,  # Told of success and failure
     ) -> bool:  # Was it saved?
         "Save a result as `save` does, but log a failure instead of raising it"
         return self._logged(MediaAnalysisRow(file_path, file_hash, config_hash, ranges, metadata), logger)

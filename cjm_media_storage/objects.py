@@ -7,7 +7,6 @@ __all__ = ['is_doubtful', 'Objects']
 
 # %% ../nbs/17_objects.ipynb #40508b96
 import contextlib
-import logging
 import os
 import stat as stats
 import time
@@ -234,6 +233,8 @@ class Objects:
                 self._disk.rename(final, kept)
             self._disk.sync_folder(folder)
             healed = self._try_link(path, final)
+        import logging  # on use: few programs meet this
+
         logging.getLogger(__name__).warning("%s held other bytes, which are now in %s", final, folder)
         return healed
 

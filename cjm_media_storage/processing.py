@@ -6,12 +6,11 @@
 __all__ = ['MediaProcessingRow', 'MediaProcessingStorage']
 
 # %% ../nbs/11_processing.ipynb #216bb42c
-import logging
 import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .hashing import parse_hash
 from cjm_media_storage.records import (
@@ -26,6 +25,9 @@ from cjm_media_storage.records import (
     to_text,
     to_time,
 )
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 # %% ../nbs/11_processing.ipynb #caa52290
 @dataclass
@@ -118,7 +120,7 @@ class MediaProcessingStorage(ResultStorage[MediaProcessingRow]):
         parameters: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         config_hash: str = "",
-        logger: logging.Logger | None = None,  # Told of success and failure
+        logger: "Logger | None" = None,  # Told of success and failure
     ) -> bool:  # Was it saved?
         "Save a job as `save` does, but log a failure instead of raising it"
         paths = (input_path, input_hash, output_path, output_hash)

@@ -7,7 +7,6 @@ __all__ = ['NO_LIMITS', 'PutResult', 'Facts', 'Terms', 'check_terms', 'Spot', 'P
 
 # %% ../nbs/20_putting.ipynb #bf93f3a6
 import contextlib
-import logging
 import os
 import stat as stats
 import time
@@ -249,6 +248,8 @@ class Putting:
         elif os.path.samestat(now, os.stat(result.path)):
             raise CorruptObject(result.hash, os.fspath(result.path))
         else:
+            import logging  # on use: few programs meet this
+
             logging.getLogger(__name__).warning("%s changed after it was stored, and was left in place", path)
 
     def _is_object(

@@ -8,16 +8,18 @@ __all__ = ['PathValue', 'Row', 'Self', 'to_json', 'from_json', 'to_text', 'path_
 
 # %% ../nbs/09_records.ipynb #fa2d4721
 import json
-import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from .database import Database
 from .errors import InvalidRecord
 from .hashing import hash_file, parse_hash
 from .journal import listening, record
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 # %% ../nbs/09_records.ipynb #672cf1d5
 def _problem(
@@ -196,7 +198,7 @@ class ResultStorage(Generic[Row]):
     def _logged(
         self,
         row: Row,
-        logger: logging.Logger | None,
+        logger: "Logger | None",
     ) -> bool:  # Was it saved?
         "Save `row`, and log a failure instead of raising it"
         try:

@@ -14,9 +14,9 @@ __all__ = ['AmbiguousHash', 'BatchProgress', 'CollectionRefused', 'Conflict', 'C
            'hash_file', 'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
 
 # %% ../nbs/46_storage.ipynb #fccc3bb6
-from .analysis import MediaAnalysisRow, MediaAnalysisStorage
-from .batches import BatchProgress
-from .content import ContentStore
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cjm_media_storage.errors import (
     AmbiguousHash,
     CollectionRefused,
@@ -53,22 +53,65 @@ from cjm_media_storage.errors import (
     UnsafePath,
     UnsupportedFormat,
 )
-from .groups import Outcome, PutItem
-from cjm_media_storage.hashing import (
-    FileHash,
-    Hasher,
-    hash_bytes,
-    hash_dict_canonical,
-    hash_file,
-    hash_files,
-    parse_hash,
-    verify_hash,
-)
-from .index import Reference, Source, StoredObject, without_credentials
-from .memo import Memo
-from .processing import MediaProcessingRow, MediaProcessingStorage
-from .putting import PutResult
-from .trash import Trash, Trashed
+
+if TYPE_CHECKING:
+    from cjm_media_storage.analysis import MediaAnalysisRow, MediaAnalysisStorage
+    from cjm_media_storage.batches import BatchProgress
+    from cjm_media_storage.content import ContentStore
+    from cjm_media_storage.groups import Outcome, PutItem
+    from cjm_media_storage.hashing import (
+        FileHash,
+        Hasher,
+        hash_bytes,
+        hash_dict_canonical,
+        hash_file,
+        hash_files,
+        parse_hash,
+        verify_hash,
+    )
+    from cjm_media_storage.index import Reference, Source, StoredObject, without_credentials
+    from cjm_media_storage.memo import Memo
+    from cjm_media_storage.processing import MediaProcessingRow, MediaProcessingStorage
+    from cjm_media_storage.putting import PutResult
+    from cjm_media_storage.trash import Trash, Trashed
+
+# %% ../nbs/46_storage.ipynb #666ae580
+_ROOMS = {
+    "analysis": ("MediaAnalysisRow", "MediaAnalysisStorage"),
+    "batches": ("BatchProgress",),
+    "content": ("ContentStore",),
+    "groups": ("Outcome", "PutItem"),
+    "hashing": (
+        "FileHash",
+        "Hasher",
+        "hash_bytes",
+        "hash_dict_canonical",
+        "hash_file",
+        "hash_files",
+        "parse_hash",
+        "verify_hash",
+    ),
+    "index": ("Reference", "Source", "StoredObject", "without_credentials"),
+    "memo": ("Memo",),
+    "processing": ("MediaProcessingRow", "MediaProcessingStorage"),
+    "putting": ("PutResult",),
+    "trash": ("Trash", "Trashed"),
+}
+
+
+def __getattr__(
+    name: str,
+) -> Any:
+    "Load `name` from its room, once"
+    room = next((room for room, names in _ROOMS.items() if name in names), None)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"cjm_media_storage.{room}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for names in _ROOMS.values() for name in names)})
 
 # %% ../nbs/46_storage.ipynb #5ad315ae
 _all_ = [
