@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from .batches import Batch, BatchProgress
 from .caching import Cache
+from .contents import Outcome, PutItem
 from cjm_media_storage.errors import (
     AmbiguousHash,
     ObjectInUse,
@@ -22,7 +23,6 @@ from cjm_media_storage.errors import (
     StoreClosed,
 )
 from .files import DISK, Disk
-from .groups import Outcome, PutItem
 from .index import Entry, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content
 from .keeping import Keeps, needed_by

@@ -17,8 +17,9 @@ from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceChanged, 
 from .files import Disk, NoHardLink, PathLike, inside, open_inside
 from .hashing import Hasher
 from .index import Entry, StoredObject
-from .ingest import Incoming, Staging, boot_id, same_bytes
+from .ingest import Incoming, same_bytes
 from .layout import ALGO
+from .staging import Staging, boot_id
 
 # %% ../nbs/17_objects.ipynb #3dcae4af
 def is_doubtful(

@@ -24,8 +24,6 @@ from cjm_media_storage.ingest import (
     Incoming,
     Known,
     Limits,
-    Staging,
-    boot_id,
     open_source,
     receive,
     same_bytes,
@@ -42,6 +40,7 @@ from .locks import FileLock
 from .memo import Memo
 from .objects import Objects, is_doubtful
 from .records import path_key, to_path, to_text
+from .staging import Staging, boot_id
 from .trash import Trash
 
 # %% ../nbs/20_putting.ipynb #85e625f7

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from cjm_media_storage.analysis import MediaAnalysisRow, MediaAnalysisStorage
     from cjm_media_storage.batches import BatchProgress
     from cjm_media_storage.content import ContentStore
-    from cjm_media_storage.groups import Outcome, PutItem
+    from cjm_media_storage.contents import Outcome, PutItem
     from cjm_media_storage.hashing import (
         FileHash,
         Hasher,
@@ -80,7 +80,7 @@ _ROOMS = {
     "analysis": ("MediaAnalysisRow", "MediaAnalysisStorage"),
     "batches": ("BatchProgress",),
     "content": ("ContentStore",),
-    "groups": ("Outcome", "PutItem"),
+    "contents": ("Outcome", "PutItem"),
     "hashing": (
         "FileHash",
         "Hasher",

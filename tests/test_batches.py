@@ -294,7 +294,8 @@ def test_a_program_that_forgets_its_batch_ends(tmp_path, program):
 def test_fault_54_a_forked_child_leaves_the_group_of_its_parent_alone(tmp_path, program):
     text = """
         import os, sys
-        from cjm_media_storage.groups import Group, Job
+        from cjm_media_storage.contents import Job
+        from cjm_media_storage.groups import Group
         from cjm_media_storage.putting import check_terms
         from cjm_media_storage.storage import ContentStore
 

@@ -11,7 +11,8 @@ from recording import Recorder, calls
 from cjm_media_storage import files
 from cjm_media_storage import memo as memo_module
 from cjm_media_storage.files import Disk
-from cjm_media_storage.ingest import SMALL, Staging, boot_id
+from cjm_media_storage.ingest import SMALL
+from cjm_media_storage.staging import Staging, boot_id
 from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,

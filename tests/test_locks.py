@@ -370,7 +370,7 @@ def test_nobody_sweeps_the_staging_folder_of_one_who_lives(tmp_path, program):
     text = """
     import os, sys
     from pathlib import Path
-    from cjm_media_storage.ingest import Staging
+    from cjm_media_storage.staging import Staging
     for _ in range(150):
         staging = Staging(Path(sys.argv[1]))
         with staging.file() as (path, _):
