@@ -73,7 +73,7 @@ class Collection:
         return sum(sizes) if self.dry_run else sum(item.size for item in self.taken)
 
     def __str__(self) -> str:
-        kept = Counter(orphan.kept.partition(" ")[0] for orphan in self.orphans if orphan.kept)
+        kept = Counter(orphan.kept.partition(" ")[0].rstrip(":") for orphan in self.orphans if orphan.kept)
         did = f"would take {len(self.condemned)}" if self.dry_run else f"took {len(self.taken)}"
         lines = [
             f"{did} of {self.objects} objects, {self.bytes:,} bytes",
@@ -139,8 +139,7 @@ class _Judge:
             " AND NOT EXISTS (SELECT 1 FROM object_references WHERE object_id = objects.id)"
         )
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
-        for row in self.parts.index.database.pages(sql, (namespace,)):
-            entry = Entry._make(row)
+        for entry in self.parts.index.as_entries(self.parts.index.database.pages(sql, (namespace,))):
             yield Orphan(entry, self.why(entry, pinned), entry.used_at)
 
 # %% ../nbs/35_collecting.ipynb #24309636

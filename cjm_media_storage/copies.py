@@ -170,6 +170,8 @@ class Copies:
                     continue
                 yield part, used
                 return
+        if isinstance(problem, MissingObject):
+            self._store.get(hash)  # unless it was deleted meanwhile
         raise problem
 
     def _make(

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shlex
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,17 @@ from typing import Any
 from .layout import is_store
 from .media import Part, Ranges, cut, find_sound, make_png, make_wav
 from cjm_media_storage.storage import (
+    Computed,
     ContentStore,
     CorruptObject,
+    MediaAnalysisRow,
     MediaAnalysisStorage,
+    MediaProcessingRow,
     MediaProcessingStorage,
     MissingObject,
     NotAStore,
     PutResult,
     hash_dict_canonical,
-    hash_file,
 )
 
 # %% ../nbs/48_demo.ipynb #f2e86051
@@ -85,60 +86,30 @@ def analyse(
     results: MediaAnalysisStorage,
     path: Path,
     config: dict[str, float],  # Arguments of `find_sound`
-) -> tuple[Ranges, bool]:  # And: did they come from the cache?
+) -> Computed[MediaAnalysisRow]:
     "Find sound in a file, unless that was done before"
-    file_hash, config_hash = hash_file(path), hash_dict_canonical(config)
-    if (hit := results.get_cached(path, file_hash, config_hash)) is not None:
-        return hit.ranges or [], True
-    same = results.find(file_hash, config_hash)
-    ranges = find_sound(path, **config) if same is None else same.ranges or []
-    results.save_with_logging(
-        file_path=path,
-        file_hash=file_hash,
-        config_hash=config_hash,
-        ranges=ranges,
-        metadata={"sound_seconds": round(sum(r["end"] - r["start"] for r in ranges), 3)},
-        logger=_log,
-    )
-    return ranges, same is not None
+
+    def compute(path: Path) -> tuple[Ranges, dict[str, Any]]:
+        ranges = find_sound(path, **config)
+        return ranges, {"sound_seconds": round(sum(r["end"] - r["start"] for r in ranges), 3)}
+
+    return results.get_or_compute(path, config, compute, logger=_log)
 
 # %% ../nbs/48_demo.ipynb #b865d86b
-def _output_intact(
-    jobs: MediaProcessingStorage,
-    job_id: str,
-) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return jobs.verify_output(job_id) is True
-    return False
-
-
 def cut_once(
     jobs: MediaProcessingStorage,
     path: Path,
-    folder: Path,  # Where the output goes
+    folder: Path,  # Where the output goes; of the demo alone
     span: dict[str, Any],  # start and end, in seconds
-) -> tuple[str, Path, bool]:  # The job's id, its output, and: did it come from the cache?
+) -> Computed[MediaProcessingRow]:
     "Cut a span out of a file, unless that was done before and its output is intact"
-    parameters = {"start": span["start"], "end": span["end"]}
-    input_hash, config_hash = hash_file(path), hash_dict_canonical(parameters)
-    hit = jobs.get_cached("cut", path, input_hash, config_hash)
-    if hit is not None and _output_intact(jobs, hit.job_id):
-        return hit.job_id, Path(hit.output_path), True
-    folder.mkdir(parents=True, exist_ok=True)
-    output, job_id = folder / f"{path.stem} {span['start']:.2f}-{span['end']:.2f}.wav", str(uuid.uuid4())
-    cut(path, output, **parameters)
-    jobs.save_with_logging(
-        job_id=job_id,
-        action="cut",
-        input_path=path,
-        input_hash=input_hash,
-        output_path=output,
-        output_hash=hash_file(output),
-        parameters=parameters,
-        config_hash=config_hash,
-        logger=_log,
-    )
-    return job_id, output, False
+    times = {"start": span["start"], "end": span["end"]}
+    output = folder / f"{path.stem} {span['start']:.2f}-{span['end']:.2f}.wav"
+
+    def compute(staged: Path) -> None:
+        cut(path, staged, **times)
+
+    return jobs.get_or_compute("cut", path, times, compute, output_path=output, overwrite=True, logger=_log)
 
 # %% ../nbs/48_demo.ipynb #edd0e5b4
 @dataclass(frozen=True)
@@ -220,11 +191,12 @@ def analyse_media(
     say("2. Analyse: where is sound in the recordings? (seconds)")
     found, answers = {}, []
     for path in paths:
-        found[path], cached = analyse(results, path, CONFIG)
-        answers.append(cached)
+        answer = analyse(results, path, CONFIG)
+        found[path] = answer.row.ranges or []
+        answers.append(answer.hit)
         spans = "  ".join(f"{r['start']:.2f}-{r['end']:.2f}" for r in found[path])
-        say(f"   {path.relative_to(base).as_posix():<20}{_origin(cached):<17}{spans}")
-    again = [analyse(results, path, CONFIG)[1] for path in paths]
+        say(f"   {path.relative_to(base).as_posix():<20}{_origin(answer.hit):<17}{spans}")
+    again = [analyse(results, path, CONFIG).hit for path in paths]
     say(f"   asked again: {sum(again)} of {len(again)} answers come from the cache")
     return found, answers + again
 
@@ -239,15 +211,26 @@ def cut_media(
 ) -> tuple[str, list[PutResult], list[bool]]:  # Job's id; what was stored; for each question: was the answer cached?
     "Cut `span` out of a file, store it, and ask a second time"
     say(f"3. Process: cut the first sound out of {path.name}, and store it")
-    job_id, output, cached = cut_once(jobs, path, folder, span)
-    result = store.put(output, owner=f"job:{job_id}", role="output")
+    made = cut_once(jobs, path, folder, span)
+    output = Path(made.row.output_path)
+    result = store.put(output, owner=f"job:{made.row.job_id}", role="output")
     name, seen = f"{folder.name}/{output.name}", "new" if result.created else "known already"
     say(f"   {name:<31}{result.size:>7,} bytes   {_short(result.hash)}   {seen}")
-    job_id, _, again = cut_once(jobs, path, folder, span)
-    say(f"   first: {'from the cache' if cached else 'cut'}; asked again: {'from the cache' if again else 'cut'}")
-    return job_id, [result], [cached, again]
+    again = cut_once(jobs, path, folder, span)
+    said = ["from the cache" if each.hit else "cut" for each in (made, again)]
+    say(f"   first: {said[0]}; asked again: {said[1]}")
+    return again.row.job_id, [result], [made.hit, again.hit]
 
 # %% ../nbs/48_demo.ipynb #d058e101
+def _output_intact(
+    jobs: MediaProcessingStorage,
+    job_id: str,
+) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return jobs.verify_output(job_id) is True
+    return False
+
+
 def _intact(
     store: ContentStore,
     hash: str,

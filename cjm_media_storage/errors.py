@@ -6,9 +6,9 @@
 __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace', 'InvalidRecord', 'SourceError', 'SourceChanged',
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
-           'CorruptDatabase', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed', 'StoreUnavailable',
-           'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NoSpace', 'ReadOnlyStore', 'OutsideLibrary', 'ReadOnlyFile',
-           'LinkModeUnavailable', 'NotPublished']
+           'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
+           'StoreUnavailable', 'StoreMoved', 'LocksUnreliable', 'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace',
+           'ReadOnlyStore', 'OutsideStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -173,6 +173,13 @@ class CorruptDatabase(StorageError):
     template = "{path} cannot be used as a database: {reason}. The file was left as it is; restore it from a backup"
 
 
+class NoResults(StorageError, ValueError):
+    "A file that is no file of results"
+
+    fields = ("path", "reason")
+    template = "{path} holds no results: {reason}. Give the file of an analysis or processing storage"
+
+
 class IndexCorrupt(CorruptDatabase):
     "An index that is damaged, or is that of another store"
 
@@ -243,6 +250,20 @@ class StoreBusy(StorageError):
     template = "{path} is held by another program. Nothing is lost; try again when it is done"
 
 
+class NestedCompute(StorageError, RuntimeError):
+    "A computation that asked for its own result"
+
+    fields = ("wanted",)
+    template = "{wanted} is being computed by this very thread, which asked for it again. Let its compute do without"
+
+
+class NoOutput(StorageError):
+    "A computation that ended without the file that it was to write"
+
+    fields = ("path", "reason")
+    template = "compute did not write {path}: {reason}. Let it write to the path that it is given. Nothing was recorded"
+
+
 class NoSpace(StorageError):
     "The disk or the quota is full"
 
@@ -257,6 +278,15 @@ class ReadOnlyStore(StorageError):
     template = "{path} cannot be written to. To write, mount it for writing or get the permission"
 
 # %% ../nbs/00_errors.ipynb #227347ae
+class OutsideStore(UnsafePath):
+    "A file in the trash that was not in the store"
+
+    template = (
+        "{path} is not among the objects of the store. Nothing was written there; say outside=True if the file is to go"
+        " back there"
+    )
+
+
 class OutsideLibrary(UnsafePath):
     "A destination that leads out of the library's folder: through `..`, as an absolute path, or through a link"
 

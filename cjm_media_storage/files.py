@@ -121,6 +121,9 @@ class Disk:
     folder_sync: bool = os.name == "posix"  # Windows has no sync of a folder
     syncfs: bool = sys.platform == "linux"  # syncing all of a file system; glibc has it since 2.14
     flock: bool = fcntl is not None
+    range_locks: bool = sys.platform == "linux" and hasattr(
+        fcntl, "F_OFD_SETLK"
+    )  # locks on parts of a file, by opening
     rename_flags: bool = sys.platform == "linux"  # renameat2: not over another file, or swapping two
 
     def make_folder(

@@ -9,16 +9,16 @@ __all__ = ['naming_the_remedy', 'IndexDatabase']
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .database import Database, fail
+from .database import Database
 from .errors import CorruptDatabase, IndexCorrupt, IndexMissing, StoreBusy, StoreUnavailable
 from .files import DISK, Disk
 from .layout import holds_objects
-from .schema import VERSION, plan
+from .schema import VERSION, plan, unsound
 
 # %% ../nbs/14_guarding.ipynb #47069950
 def _nothing() -> None:
@@ -68,7 +68,7 @@ class IndexDatabase(Database):
         if before is None and self._is_lost(lambda: self._look() is None):
             raise IndexMissing(os.fspath(root or path))
         with naming_the_remedy(self):
-            super().__init__(path, self._lacks, VERSION, backup=backup, timeout=timeout, disk=disk)
+            super().__init__(path, self._lacks, VERSION, backup=backup, timeout=timeout, disk=disk, own_sql=True)
         self._opened = os.stat(self.path)
         if before is not None and not os.path.samestat(before, self._opened):
             self.close()
@@ -103,6 +103,19 @@ class IndexDatabase(Database):
         return statements
 
     # ---- using
+
+    def sound(
+        self,
+        kind: str,  # As in `unsound`
+        names: Sequence[str],  # Of the columns that each row has
+        rows: Iterable[tuple[Any, ...]],
+    ) -> Iterator[tuple[Any, ...]]:
+        "Pass rows on; `IndexCorrupt` at a value that no store has written there"
+        for row in rows:
+            if wrong := unsound(kind, names, row):
+                root = os.fspath(self.root or Path(self.path).parent.parent)
+                raise IndexCorrupt(self.path, f"a row of kind {kind} has a {wrong} that no store has written", root)
+            yield row
 
     def _replaced(self) -> StoreUnavailable:
         return StoreUnavailable(os.fspath(self.root or self.path), "its index was replaced since it was opened")
@@ -145,7 +158,7 @@ class IndexDatabase(Database):
             with naming_the_remedy(self), contextlib.closing(self._connect()) as reader:
                 reader.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(path),))
         except sqlite3.Error as e:
-            fail(e, self.path, self._disk)
+            self._fail(e)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -164,6 +177,6 @@ class IndexDatabase(Database):
             except sqlite3.Error as e:
                 if connection.sqlite is not con:
                     raise StoreBusy(self.path) from e
-                fail(e, self.path, self._disk)
+                self._fail(e)
             if self._changed(connection):
                 raise StoreBusy(self.path)

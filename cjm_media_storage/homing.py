@@ -16,6 +16,7 @@ from .hashing import hash_file
 from .healing import Action, Outcome
 from .layout import ALGO, extension_of, is_object_path, object_path
 from .problems import Problem
+from .records import path_key
 from .scanning import Suspect, look_again
 from .trash import RETENTION
 
@@ -181,7 +182,7 @@ class Sweeper:
         self,
         path: Path,  # In the trash
     ) -> bool:
-        below = path.relative_to(self._parts.trash.folder).as_posix()
+        below = path_key(path.relative_to(self._parts.trash.folder).as_posix())
         return bool(self._parts.index.database.fetch("SELECT 1 FROM trash WHERE path = ?", (below,)))
 
     def _list(

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,7 +174,14 @@ class Index:
     ) -> list[Entry]:
         "The objects that `where` selects"
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where}"
-        return [Entry._make(row) for row in self.database.fetch(sql, parameters)]
+        return list(self.as_entries(self.database.fetch(sql, parameters)))
+
+    def as_entries(
+        self,
+        rows: Iterable[tuple[Any, ...]],  # Of `COLUMNS`
+    ) -> Iterator[Entry]:
+        "Read rows; `IndexCorrupt` if no store has written them"
+        return map(Entry._make, self.database.sound("object", Entry._fields, rows))
 
     def beginning(
         self,
@@ -223,7 +230,7 @@ class Index:
         "All objects in the order in which they came, in constant memory"
         where = "namespace = ifnull(?, namespace) AND state = 'live' AND id > ?"
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
-        return (Entry._make(row) for row in self.database.pages(sql, (namespace,)))
+        return self.as_entries(self.database.pages(sql, (namespace,)))
 
     def totals(self) -> dict[str, int]:
         "Counts of objects, their bytes, sources and references"
@@ -243,8 +250,8 @@ class Index:
         "The objects of many digests, also those in the trash: as `entries` gives them"
         found: dict[str, list[Entry]] = {}
         sql = f"SELECT {COLUMNS} FROM objects WHERE digest IN (…) ORDER BY id"
-        for row in self.database.fetch_in(sql, digests):
-            found.setdefault(row[1], []).append(Entry._make(row))
+        for entry in self.as_entries(self.database.fetch_in(sql, digests)):
+            found.setdefault(entry.digest, []).append(entry)
         return found
 
     def lists(
@@ -372,12 +379,13 @@ class Index:
     ) -> list[Source]:
         "The sources that `where` selects, in the order in which they were last seen"
         sql = (
-            f"SELECT '{ALGO}:' || digest, location, provider, sources.extension, first_seen, last_seen"
+            "SELECT digest, location, provider, sources.extension, first_seen, last_seen"
             f" FROM sources JOIN objects ON objects.id = object_id WHERE state = 'live' AND {where}"
             " ORDER BY last_seen, sources.id"
         )
-        rows = self.database.fetch(sql, parameters)
-        return [Source(hash, from_path(location), *rest) for hash, location, *rest in rows]
+        names = ("digest", "location", "provider", "extension", "first_seen", "last_seen")
+        rows = self.database.sound("source", names, self.database.fetch(sql, parameters))
+        return [Source(f"{ALGO}:{digest}", from_path(location), *rest) for digest, location, *rest in rows]
 
     def remove_reference(
         self,
@@ -399,11 +407,13 @@ class Index:
     ) -> list[Reference]:
         "The references that `where` selects, oldest first"
         sql = (
-            f"SELECT '{ALGO}:' || digest, owner, role, object_references.created_at FROM object_references"
+            "SELECT digest, owner, role, object_references.created_at FROM object_references"
             f" JOIN objects ON objects.id = object_id WHERE state = 'live' AND {where}"
             " ORDER BY object_references.id"
         )
-        return [Reference(*row) for row in self.database.fetch(sql, parameters)]
+        names = ("digest", "owner", "role", "created_at")
+        rows = self.database.sound("reference", names, self.database.fetch(sql, parameters))
+        return [Reference(f"{ALGO}:{digest}", *rest) for digest, *rest in rows]
 
     # ---- what was done, and what there is once
 

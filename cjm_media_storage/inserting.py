@@ -44,13 +44,22 @@ def _plainly_new(
     return new
 
 
+def _highest(
+    index: Index,
+    con: sqlite3.Connection,
+) -> int:
+    "The highest number of a row"
+    rows = con.execute("SELECT ifnull(max(id), 0) FROM objects")
+    return int(next(index.database.sound("object", ("id",), rows))[0])
+
+
 def _insert(
     con: sqlite3.Connection,
     rows: Sequence[Written],
+    first: int,  # Number; it and those after it are free
     now: float,  # Seconds since 1970
 ) -> None:
     "Insert what is plainly new"
-    first = con.execute("SELECT ifnull(max(id), 0) + 1 FROM objects").fetchone()[0]
     numbered = list(enumerate(rows, first))
     con.executemany(_ADD_OBJECT, [(id, *row.entry[1:7], now, row.entry.boot) for id, row in numbered])
     sources = [(id, *row.source, now, now, row.source.location) for id, row in numbered if row.source is not None]
@@ -65,8 +74,9 @@ def write_all(
     now: float,  # Seconds since 1970
 ) -> list[bool | ObjectNotFound]:  # Of each: as `Index.write` returns, or what it raises
     "Write many rows as `Index.write` writes one"
-    new = _plainly_new(index, rows)
-    _insert(con, [rows[n] for n in new], now)
+    highest = _highest(index, con)
+    new = _plainly_new(index, rows) if highest + len(rows) < 1 << 63 else []  # SQLite knows more free numbers
+    _insert(con, [rows[n] for n in new], highest + 1, now)
     done: dict[int, bool | ObjectNotFound] = dict.fromkeys(new, True)
     for n, row in enumerate(rows):
         if n not in done:

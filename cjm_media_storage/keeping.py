@@ -69,7 +69,7 @@ class Pins:
         self._staging.sweep()
         digests = set()
         for path in self.folder.glob("*.*.*"):
-            holder, _, digest = path.name.split(".")
+            holder, _, digest = path.name.split(".", 2)
             if (self._staging.folder / holder).exists():
                 digests.add(digest)
             else:

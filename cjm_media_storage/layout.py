@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALGO', 'FORMAT', 'normalize_extension', 'extension_of', 'check_namespace', 'object_path', 'is_object_path',
-           'digest_of', 'digest_prefix', 'is_store', 'open_root', 'read_note', 'check_not_moving', 'holds_objects',
-           'read_id']
+           'digest_of', 'digest_prefix', 'check_own', 'is_store', 'open_root', 'read_note', 'check_not_moving',
+           'holds_objects', 'read_id']
 
 # %% ../nbs/12_layout.ipynb #891117c6
 import contextlib
@@ -23,9 +23,10 @@ from cjm_media_storage.errors import (
     NotAStore,
     StoreMoved,
     StoreUnavailable,
+    UnsafePath,
     UnsupportedFormat,
 )
-from .files import Disk, NoHardLink
+from .files import Disk, NoHardLink, open_regular
 from .hashing import parse_hash
 
 # %% ../nbs/12_layout.ipynb #f18e7b1d
@@ -118,6 +119,32 @@ def digest_prefix(
 
 # %% ../nbs/12_layout.ipynb #6f0de527
 FORMAT = 1
+_NOTE = 1 << 16  # Bytes: no marker or note has more
+
+
+def _read_dict(
+    path: Path,
+) -> dict[str, Any]:
+    "What a small file of JSON holds; ValueError if that is no dictionary"
+    with open(open_regular(path), "rb") as file:
+        try:
+            found = json.loads(file.read(_NOTE))
+        except RecursionError as e:
+            raise ValueError(str(e)) from e
+    if not isinstance(found, dict):
+        raise ValueError("it is no dictionary")
+    return found
+
+
+def check_own(
+    root: Path,  # Of a store
+) -> None:
+    "Raise `UnsafePath` if a link in `.store` would lead our own files elsewhere"
+    own = root / ".store"
+    for folder in (own, own / "trash", own / "staging"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            if folder.is_symlink() or any(entry.is_symlink() for entry in entries):
+                raise UnsafePath(os.fspath(folder))
 
 
 def is_store(
@@ -136,6 +163,7 @@ def open_root(
 ) -> str:  # The id of the store
     "Read the marker of the store at `root`, or mark an empty folder as a new store; `StoreUnavailable` if it is away"
     marker = root / ".store" / "format.json"
+    check_own(root)
     check_not_moving(root)
     if marker.exists():
         return _expected(root, id)
@@ -183,13 +211,12 @@ def _expected(
 def read_note(
     root: Path,
     name: str,  # 'moved', 'moving'
-) -> dict[str, str]:  # Empty if there is none
+) -> dict[str, Any]:  # Empty if there is none
     "What a move of the store has left at `root`"
     try:
-        note: dict[str, str] = json.loads((root / ".store" / f"{name}.json").read_text())
-    except (OSError, ValueError):
+        return _read_dict(root / ".store" / f"{name}.json")
+    except (OSError, ValueError, UnsafePath):
         return {}
-    return note
 
 
 def check_not_moving(
@@ -216,12 +243,12 @@ def holds_objects(
 def read_id(
     root: Path,  # A store
 ) -> str:
-    "The id of the store at `root`; FileNotFoundError if there is none"
+    "The id of the store at `root`; FileNotFoundError if there is none, `CorruptDatabase` if that is no marker"
     marker = root / ".store" / "format.json"
     try:
-        found: dict[str, Any] = json.loads(marker.read_text())
+        found = _read_dict(marker)
         number, algo, shard, id = found["format"], found["algo"], found["shard"], found["id"]
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, IsADirectoryError) as e:
         raise CorruptDatabase(os.fspath(marker), f"it is not a store's marker ({e})") from e
     if (number, algo, shard) != (FORMAT, ALGO, [2, 2]):
         raise UnsupportedFormat(os.fspath(marker), f"{number} ({algo}, {shard})", FORMAT)

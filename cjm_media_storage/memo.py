@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .database import Database
-from .errors import StorageError
-from .hashing import hash_file
+from .errors import InvalidHash, StorageError
+from .hashing import hash_file, parse_hash
 
 # %% ../nbs/07_memo.ipynb #212a91b8
 RACY = 2_000_000_000  # Nanoseconds: the coarsest clock of a common file system, that of FAT
@@ -49,13 +49,25 @@ _TABLE = """CREATE TABLE memo (
 def _plan(
     con: sqlite3.Connection,
 ) -> Sequence[str]:
-    return [] if con.execute("SELECT 1 FROM sqlite_master WHERE name = 'memo'").fetchone() else [_TABLE]
+    found = [sql for (sql,) in con.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
+    if found not in ([], [_TABLE]):
+        raise sqlite3.DatabaseError("somebody else's tables are in it")
+    return [] if found else [_TABLE]
 
 
 _REMEMBER = (
     "INSERT OR REPLACE INTO memo (device, inode, size, mtime_ns, ctime_ns, algo, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 FAILURES = StorageError, OSError, sqlite3.Error  # Of its database, none of which stops the hashing
+
+
+def _is_hash(
+    value: Any,  # As it stands in a row
+) -> bool:
+    try:
+        return bool(parse_hash(value))
+    except InvalidHash:
+        return False
 
 
 class Memo:
@@ -85,7 +97,7 @@ class Memo:
                     (device, str(inode), algo),
                 )
                 if row and list(row[:3]) == rest:
-                    return str(row[3])
+                    return str(row[3]) if _is_hash(row[3]) else None
         return None
 
     def recall_many(
@@ -105,7 +117,7 @@ class Memo:
                     inodes = [str(stat.st_ino) for stat in files if stat.st_dev == device]
                     known |= {row[:2]: row[2:] for row in self._database.fetch_in(sql, inodes, (device, algo))}
         rows = ((stat, known.get((stat.st_dev, str(stat.st_ino)))) for stat in files)
-        return [row[3] if row and row[:3] == identity(stat)[2:] else None for stat, row in rows]
+        return [row[3] if row and row[:3] == identity(stat)[2:] and _is_hash(row[3]) else None for stat, row in rows]
 
     def remember(
         self,

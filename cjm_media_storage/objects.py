@@ -253,6 +253,7 @@ class Objects:
         path: Path,  # Of wrong bytes; FileNotFoundError if they are gone
     ) -> Path:  # Where they are now
         "Take wrong bytes out of the way, and keep them"
+        inside(self.root, path.parent)
         kept = self._quarantine_name(path)
         self._disk.rename(path, kept)
         self._disk.sync_folder(kept.parent)

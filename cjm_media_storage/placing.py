@@ -199,7 +199,7 @@ class Places:
         except BaseException:
             if item is not None:
                 with contextlib.suppress(StorageError, OSError):  # it stays in the trash then
-                    self._store.trash.restore(item)
+                    self._store.trash.restore(item, outside=True)
             raise
 
     def _adopt(

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .database import Database
 from .errors import ObjectNotFound
+from .guarding import IndexDatabase
 from .layout import ALGO, digest_of
 from .names import folded, split_extension
 from .records import from_path, path_key
@@ -63,7 +63,7 @@ class TakenPaths:
 
     def __init__(
         self,
-        database: Database,
+        database: IndexDatabase,
     ) -> None:
         self._database = database
         self._forget()
@@ -81,7 +81,7 @@ class TakenPaths:
         if last and rows.fetchone() != self._last:
             self._forget()
             rows = con.execute(sql, (0,))
-        for row in rows:
+        for row in self._database.sound("publication", ("id", "path"), rows):
             self._last = row
             self._known.add(hash(folded(from_path(row[1]))))
 
@@ -99,7 +99,7 @@ class TakenPaths:
             return any(folded(from_path(other)) == form for (other,) in rows)
 
 # %% ../nbs/42_publications.ipynb #26d25a9e
-_SELECT = f"""SELECT publications.id, '{ALGO}:' || digest, path, link_mode, publications.created_at, wanted,
+_SELECT = """SELECT publications.id, digest, path, link_mode, publications.created_at, wanted,
     publications.size, publications.mtime_ns FROM publications JOIN objects ON objects.id = object_id"""
 
 # The path keeps the time since when it is published, whichever object is there.
@@ -108,11 +108,16 @@ _SAVE = """INSERT INTO publications (object_id, path, wanted, link_mode, size, m
     wanted = excluded.wanted, link_mode = excluded.link_mode, size = excluded.size, mtime_ns = excluded.mtime_ns"""
 
 
+_NAMES = ("id", "digest", "path", "link_mode", "created_at", "wanted", "size", "mtime_ns")
+
+
 def _read(
     row: Sequence[Any],
 ) -> Publication:
-    _, hash, path, link_mode, created_at, wanted, size, mtime_ns = row
-    return Publication(hash, Path(from_path(path)), "", link_mode, created_at, _from_row(wanted), size, mtime_ns)
+    _, digest, path, link_mode, created_at, wanted, size, mtime_ns = row
+    return Publication(
+        f"{ALGO}:{digest}", Path(from_path(path)), "", link_mode, created_at, _from_row(wanted), size, mtime_ns
+    )
 
 
 def _range(
@@ -128,7 +133,7 @@ class Publications:
 
     def __init__(
         self,
-        database: Database,  # Of the index
+        database: IndexDatabase,
     ) -> None:
         self._database, self.transaction = database, database.transaction
         self.taken = TakenPaths(database)
@@ -139,7 +144,7 @@ class Publications:
         parameters: Sequence[Any],
     ) -> list[Publication]:
         rows = self._database.fetch(f"{_SELECT} WHERE {where} ORDER BY publications.id", parameters)
-        return [_read(row) for row in rows]
+        return [_read(row) for row in self._database.sound("publication", _NAMES, rows)]
 
     def of(
         self,
@@ -173,7 +178,7 @@ class Publications:
         "The publications in `folder`, in constant memory; they may be changed meanwhile"
         where = "path >= ? AND path < ? AND publications.id > ? ORDER BY publications.id LIMIT ?"
         rows = self._database.pages(f"{_SELECT} WHERE {where}", _range(os.path.join(folder, "")))
-        return map(_read, rows)
+        return map(_read, self._database.sound("publication", _NAMES, rows))
 
     def save(
         self,

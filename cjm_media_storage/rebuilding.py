@@ -7,6 +7,7 @@ __all__ = ['LOCK_TIMEOUT', 'SLICE', 'RebuildReport', 'newest_snapshot', 'rebuild
 
 # %% ../nbs/38_rebuilding.ipynb #4547c025
 import contextlib
+import logging
 import os
 import sqlite3
 import time
@@ -19,14 +20,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from .connections import check_journal
 from .database import fail
-from .errors import LocksUnreliable, NoSpace, StorageError, StoreBusy
+from .errors import CorruptDatabase, LocksUnreliable, NoSpace, StorageError, StoreBusy
 from .files import DISK, Disk, NoHardLink
 from .index import Index
 from .layout import open_root
 from .locks import FileLock
 from .renewing import SHOWN, NewIndex, remove_database
-from .snapshots import Fact, Writer, check_snapshot, facts_of, kept_snapshots, read_snapshot
+from .schema import plan
+from .snapshots import Fact, Writer, check_snapshot, facts_of, is_sound, kept_snapshots, read_snapshot
 from .walking import Found, Progress, prove, untold, walk
 from .workers import in_parallel
 
@@ -79,8 +82,9 @@ def _frozen(
     "Let nobody write to the old index in this block; whoever tries then finds another one in its place"
     with contextlib.ExitStack() as stack:
         try:
+            check_journal(own / "index.db")
             stack.enter_context(_opened(own / "index.db", "mode=rw")).execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as e:  # else it cannot be written to
+        except (sqlite3.Error, CorruptDatabase) as e:  # else it cannot be written to
             if getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise StoreBusy(os.fspath(own / "index.db")) from e
         yield
@@ -98,6 +102,28 @@ def _check_unreadable(
         fail(error, os.fspath(path), disk)
 
 
+def _lenient(
+    value: bytes,
+) -> str:
+    "A text of the old index: what is none is left out as a fact, and stops nothing"
+    return value.decode(errors="surrogateescape")
+
+
+def _sound(
+    facts: Iterator[Fact],
+    own: Path,  # `.store`
+) -> Iterator[Fact]:
+    "Leave out what no store has written; it stays in the old index, which is kept"
+    left_out = 0
+    for fact in facts:
+        if is_sound(fact):
+            yield fact
+        else:
+            left_out += 1
+    if left_out:
+        logging.getLogger(__name__).warning("%d rows of the old index in %s were not believed", left_out, own)
+
+
 @contextlib.contextmanager
 def _old_facts(
     own: Path,  # `.store`
@@ -110,16 +136,18 @@ def _old_facts(
     with contextlib.ExitStack() as stack:
         stack.callback(remove_database, copy, disk)
         try:
+            check_journal(own / "index.db")
             with _opened(own / "index.db", "mode=ro") as old:
                 old.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(copy),))
             index = Index(copy, own / "backup", disk)
             stack.callback(index.database.close)
             con = stack.enter_context(index.database.reading())
+            con.text_factory = _lenient
         except (sqlite3.Error, StorageError, OSError) as e:
             _check_unreadable(e, copy, disk)
             yield None
         else:
-            yield facts_of(con) if index.fact("store") in (None, id) else None
+            yield _sound(facts_of(con), own) if index.fact("store") in (None, id) else None
 
 
 def _set_aside(
@@ -178,7 +206,7 @@ def _finish_last(
     if os.path.lexists(own / "index.db") or os.path.lexists(f"{part}-wal"):
         return
     with contextlib.suppress(sqlite3.Error), _opened(part, "immutable=1") as new:
-        if new.execute("SELECT 1 FROM meta WHERE key = 'rebuilt_at'").fetchone():
+        if not plan(new) and new.execute("SELECT 1 FROM meta WHERE key = 'rebuilt_at'").fetchone():
             _install(part, own, disk)
 
 # %% ../nbs/38_rebuilding.ipynb #433b7e48

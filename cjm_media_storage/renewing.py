@@ -13,6 +13,7 @@ from pathlib import Path
 from .files import Disk
 from .index import Index
 from .layout import ALGO, object_path
+from .records import path_key
 from .snapshots import Fact
 from .trash import RETENTION
 from .walking import TRASH, Found
@@ -84,7 +85,8 @@ class NewIndex:
         origin: str,
         found: Found,
     ) -> None:
-        con.execute(_ADD_TRASH, (id, found.path.removeprefix(f"{TRASH}/"), origin, found.size, self._now, RETENTION))
+        place = path_key(found.path.removeprefix(f"{TRASH}/"))
+        con.execute(_ADD_TRASH, (id, place, origin, found.size, self._now, RETENTION))
 
     # ---- facts
 

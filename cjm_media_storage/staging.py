@@ -53,6 +53,8 @@ class Staging:
         if not self._sweeps:
             return
         for own in self.folder.glob("*-*-*"):
+            if own.is_symlink():
+                continue
             with contextlib.suppress(StoreBusy, ReadOnlyStore, OSError), FileLock(own / "lock", self.disk).exclusive():
                 self.disk.remove_tree(own)
 

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from cjm_media_storage.errors import (
+    AmbiguousHash,
     Conflict,
     CorruptObject,
     LocksUnreliable,
     MissingObject,
     NoSpace,
     ObjectNotFound,
+    OutsideStore,
     ReadOnlyStore,
     SourceChanged,
     StoreBusy,
@@ -33,7 +35,7 @@ from .hashing import Hasher
 from .index import Entry, Index
 from .ingest import Incoming, check_unchanged, copy_and_hash, open_source, same_bytes
 from .keeping import Keeps
-from .layout import ALGO, digest_of, extension_of
+from .layout import ALGO, digest_of, digest_prefix, extension_of
 from .objects import Objects
 from .records import from_path, path_key
 
@@ -92,6 +94,7 @@ _COLUMNS = (
     "trash.id, digest, ifnull(namespace, ''), origin, trash.size, reason, trashed_at, retention, path"
     " FROM trash LEFT JOIN objects ON objects.id = object_id"
 )
+_NAMES = ("id", "digest", "namespace", "origin", "size", "reason", "trashed_at", "retention", "path")
 
 
 _THIS = "trash.id = ? AND trashed_at = ?"  # SQLite gives the number of what is gone to what comes
@@ -136,8 +139,18 @@ class Trash:
         limit: int = -1,  # Rows at most; all, if negative
     ) -> list[tuple[Trashed, Path]]:  # With the file that holds the bytes
         sql = f"SELECT {_COLUMNS} WHERE {where} ORDER BY trash.id LIMIT ?"
-        rows = self._index.database.fetch(sql, (*parameters, limit))
-        return [self._item(row) for row in rows]
+        rows = self._sound(self._index.database.fetch(sql, (*parameters, limit)))
+        seen: set[str] = set()
+        items = [self._item(row) for row in rows]
+        for _, path in items:
+            inside(self._objects.root, path.parent, seen=seen)  # whoever asks for paths changes what is there
+        return items
+
+    def _sound(
+        self,
+        rows: Iterable[tuple[Any, ...]],  # Of `_COLUMNS`
+    ) -> Iterator[tuple[Any, ...]]:
+        return self._index.database.sound("trash", _NAMES, rows)
 
     def _item(
         self,
@@ -145,11 +158,12 @@ class Trash:
     ) -> tuple[Trashed, Path]:
         id, digest, namespace, origin, size, reason, at, retention, path = row
         hash = "" if digest is None else f"{ALGO}:{digest}"
-        return Trashed(id, hash, namespace, from_path(origin), size, reason, at, retention), self.folder / path
+        known = Trashed(id, hash, namespace, from_path(origin), size, reason, at, retention)
+        return known, self.folder / from_path(path)
 
     def __iter__(self) -> Iterator[Trashed]:
         pages = self._index.database.pages(f"SELECT {_COLUMNS} WHERE trash.id > ? ORDER BY trash.id LIMIT ?")
-        return (self._item(row)[0] for row in pages)
+        return (self._item(row)[0] for row in self._sound(pages))
 
     def __len__(self) -> int:
         (count,) = self._index.database.fetch("SELECT count(*) FROM trash")[0]
@@ -164,6 +178,20 @@ class Trash:
     ) -> list[Trashed]:  # One for each namespace that held it; empty if it is not here
         "What is here of an object"
         return [item for item, _ in self._rows("digest = ?", (digest_of(hash),))]
+
+    def beginning(
+        self,
+        prefix: str,  # The beginning of a hash: four digits at least, with or without 'sha256:'
+    ) -> list[Trashed]:  # One for each namespace that held it
+        "The one object here whose hash begins so; `AmbiguousHash`, `ObjectNotFound` or `InvalidHash`"
+        digits = digest_prefix(prefix)
+        found = [item for item, _ in self._rows("digest >= ? AND digest < ?", (digits, digits + "g"))]
+        hashes = sorted({item.hash for item in found})
+        if len(hashes) > 1:
+            raise AmbiguousHash(prefix, hashes)
+        if not found:
+            raise ObjectNotFound(prefix)
+        return found
 
     # ---- deleting
 
@@ -181,8 +209,8 @@ class Trash:
                 self._move([(self._objects.path(entry), self._place(entry)) for entry in chosen])
             finally:
                 self._settle()
-        ids = [entry.id for entry in chosen]
-        return [item for item, _ in self._rows(f"object_id IN ({','.join('?' * len(ids))})", ids)]
+            ids = [entry.id for entry in chosen]  # looked up before others may put them again
+            return [item for item, _ in self._rows(f"object_id IN ({','.join('?' * len(ids))})", ids)]
 
     def _place(
         self,
@@ -220,7 +248,7 @@ class Trash:
     ) -> None:
         "Rename files durably; one that is gone already is left out"
         for folder in {target.parent for _, target in moves}:
-            self._disk.make_folder(folder, self._objects.folder_mode)
+            self._make_folder(folder)
         for source, target in moves:
             with contextlib.suppress(FileNotFoundError):
                 self._disk.rename(source, target)
@@ -228,6 +256,13 @@ class Trash:
         for folder in dict.fromkeys([target.parent for _, target in moves] + [source.parent for source, _ in moves]):
             with contextlib.suppress(FileNotFoundError):
                 self._disk.sync_folder(folder)
+
+    def _make_folder(
+        self,
+        folder: Path,  # In the trash
+    ) -> None:
+        inside(self._objects.root, folder)
+        self._disk.make_folder(folder, self._objects.folder_mode)
 
     def _settle(self) -> None:
         "Say of each object that was on its way here whether it has come; the others are live, as they were"
@@ -281,7 +316,7 @@ class Trash:
                 if not os.path.lexists(self.folder / place):
                     self._index.database.execute("DELETE FROM trash WHERE path = ?", (place.as_posix(),))
                 raise
-        return self._rows("path = ?", (place.as_posix(),))[0][0]
+            return self._rows("path = ?", (place.as_posix(),))[0][0]
 
     def _take(
         self,
@@ -289,7 +324,7 @@ class Trash:
         place: Path,
     ) -> None:
         "Rename a file, or copy it from another disk and then take its name away"
-        self._disk.make_folder(place.parent, self._objects.folder_mode)
+        self._make_folder(place.parent)
         if os.stat(path, follow_symlinks=False).st_dev == os.stat(place.parent).st_dev:
             if not path.is_symlink():
                 self._disk.sync_file(path)
@@ -310,22 +345,27 @@ class Trash:
     def restore(
         self,
         what: Trashed | str,  # An item, or a hash: then in every namespace that held it
+        *,
+        outside: bool = False,  # Also a file whose origin is not in the store, whoever wrote that into the index?
     ) -> None:
-        "Bring back an object with its sources and references, or a file to where it was"
+        "Bring back an object with its sources and references, or a file to where it was; `OutsideStore`, `Conflict`"
         where, keys = ("digest = ?", (digest_of(what),)) if isinstance(what, str) else (_THIS, _this(what))
         with self._hold():
             rows = self._rows(where, keys)
             if not rows:
                 raise ObjectNotFound(what if isinstance(what, str) else what.hash or what.origin)
             for item, path in rows:
-                (self._restore_object if item.hash else self._restore_file)(item, path)
+                if item.hash:
+                    self._restore_object(item, path)
+                else:
+                    self._restore_file(item, path, self._origin(item, outside))
 
     def _restore_object(
         self,
         item: Trashed,
         path: Path,  # Of its bytes
     ) -> None:
-        (entry,) = self._index.entries(digest_of(item.hash), item.namespace, trashed=True)
+        entry = self._index.entries(digest_of(item.hash), item.namespace, trashed=True)[0]
         try:
             self._place_again(entry, item.hash, path)
         except FileNotFoundError as e:
@@ -361,12 +401,26 @@ class Trash:
             con.execute(sql, (stat.st_size, stat.st_mtime_ns, time.time(), entry.id))
             con.execute("DELETE FROM trash WHERE object_id = ?", (entry.id,))
 
+    def _origin(
+        self,
+        item: Trashed,  # That is no object
+        outside: bool,  # As in `restore`
+    ) -> Path:
+        "Where a file goes: among the objects, or where the caller allowed it"
+        root = self._objects.root
+        origin = Path(os.path.normpath(root / item.origin))
+        if origin.is_relative_to(root / ".store") or not (outside or origin.is_relative_to(root)):
+            raise OutsideStore(os.fspath(origin))
+        if origin.is_relative_to(root) and origin != root:
+            inside(root, origin.parent)
+        return origin
+
     def _restore_file(
         self,
         item: Trashed,
         path: Path,  # Of its bytes
+        origin: Path,
     ) -> None:
-        origin = self._objects.root / item.origin
         if not os.path.lexists(path):
             raise MissingObject(item.origin, os.fspath(path))
         self._disk.make_folder(origin.parent)
@@ -398,7 +452,9 @@ class Trash:
         entry: Entry,
     ) -> None:
         "Remove the file of an object whose bytes were put again, and are live"
-        self._disk.unlink(self._place(entry))
+        path = self._place(entry)
+        inside(self._objects.root, path.parent)
+        self._disk.unlink(path)
 
     # ---- the end
 
@@ -433,9 +489,9 @@ class Trash:
                 with self._index.database.transaction() as con:
                     for item, _ in rows:
                         self._drop(con, item)
-            if not rows:
-                return purged
             purged += [item for item, _ in rows]
+            if len(rows) < SLICE:
+                return purged
 
     def _remove(
         self,

@@ -72,8 +72,7 @@ class Scope:
         then = "SELECT min(checked_at) FROM objects WHERE checked_at > ? AND checked_at <> ?"
         last = -1.0
         while (last := parts.index.database.fetch(then, (last, now))[0][0]) is not None:
-            for values in parts.index.database.pages(sql, (*where, last)):
-                yield Entry._make(values)
+            yield from parts.index.as_entries(parts.index.database.pages(sql, (*where, last)))
 
 
 TASK = 64 << 20  # Bytes that a thread reads at a time, unless one object has more

@@ -7,7 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from commands import Command
 from hypothesis import settings
+from left import Before
 from on_disk import ODD_NAMES, Place, memory_disk
 from programs import Program
 from results import KINDS
@@ -16,7 +18,17 @@ from words import open_words
 from cjm_media_storage.storage import ContentStore
 
 settings.register_profile("project", deadline=None, database=None)  # a busy machine is no failure
+settings.register_profile("long", deadline=None, database=None, max_examples=2000, stateful_step_count=60)
 settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    "Descriptors and threads are as many after a test as before it"
+    before = Before()
+    yield
+    left = before.left()
+    assert not left, "\n".join(left)
 
 
 @pytest.fixture
@@ -35,6 +47,12 @@ def kind(request):
 def path(tmp_path):
     "Where a database will be"
     return tmp_path / "results.db"
+
+
+@pytest.fixture
+def new(tmp_path):
+    "Where the results of all files come together"
+    return tmp_path / "new" / "results.db"
 
 
 @pytest.fixture
@@ -64,6 +82,14 @@ def here(tmp_path, monkeypatch):
     "The test's own folder, as the current one"
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def command(here, monkeypatch, capfdbinary):
+    "Runs `media-storage` in this process, and reads what it printed"
+    for name in ("STORE", "DB", "LIBRARY"):
+        monkeypatch.delenv(f"MEDIA_STORAGE_{name}", raising=False)
+    return Command(monkeypatch, capfdbinary)
 
 
 @pytest.fixture

@@ -72,3 +72,20 @@ KINDS = {
         "processing_jobs",
     ),
 }
+
+
+def result_file(path, *rows):
+    "A file that this library has written, of both kinds"
+    analyses = [row for row in rows if hasattr(row, "file_path")]
+    jobs = [row for row in rows if not hasattr(row, "file_path")]
+    with MediaAnalysisStorage(path) as storage:
+        storage.save_many(analyses)
+    with MediaProcessingStorage(path) as storage:
+        for row in jobs:
+            storage.save_many([row])
+    return path
+
+
+def counts(report):
+    "Rows of an import that were new, known, and in conflict"
+    return tuple(report.count(fate) for fate in ("new", "known", "conflict"))

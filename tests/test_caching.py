@@ -3,7 +3,7 @@
 import pytest
 from on_disk import tree
 
-from cjm_media_storage.storage import ContentStore, StoreClosed, hash_bytes
+from cjm_media_storage.storage import ContentStore, StoreBusy, StoreClosed, hash_bytes
 
 SIZE = 1000
 
@@ -114,3 +114,37 @@ def test_fault_46_a_cache_is_read_and_closed_while_somebody_else_writes(tmp_path
             cache.close()
     with pytest.raises(StoreClosed):
         cache.read(hashes[0])
+
+
+def test_notes_are_written_down_when_there_are_many(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.caching.NOTES", 3)
+    for n in range(3):
+        cache.put(item(n))
+    before = used(cache)
+    cache.read(hash_bytes(item(0)))
+    cache.read(hash_bytes(item(1)))
+    assert used(cache) == before
+    cache.read(hash_bytes(item(0)))  # the same again is no further note
+    assert used(cache) == before
+    cache.read(hash_bytes(item(2)))
+    assert all(now > then for now, then in zip(used(cache), before, strict=True))
+
+
+def used(store):
+    return [store._index.entries(hash_bytes(item(n))[7:])[0].used_at for n in range(3)]
+
+
+def test_a_cache_that_cannot_shrink_now_keeps_what_was_put_and_says_so(cache, monkeypatch, caplog):
+    for n in range(5):
+        cache.put(item(n))
+    with monkeypatch.context() as broken:
+        broken.setattr(cache.parts.trash, "discard", refuses)
+        assert cache.put(item(5)).created
+    assert held(cache) == [0, 1, 2, 3, 4, 5]
+    assert "stays above its quota for now" in caplog.text
+    cache.put(item(6))
+    assert held(cache) == [3, 4, 5, 6]
+
+
+def refuses(*args, **options):
+    raise StoreBusy("somebody writes")

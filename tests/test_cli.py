@@ -1,283 +1,192 @@
-"The command `media-storage`, run as people run it."
+"The command `media-storage` as a whole: what it says of itself, how it starts, and how it fails."
 
-import hashlib
-import os
-import pty
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from on_disk import ODD_NAMES
+import typer
+from commands import PROGRAM, run
 
-from cjm_media_storage.cli import find_store, printable
-from cjm_media_storage.storage import ContentStore
+import cjm_media_storage
+from cjm_media_storage.cli import ROOMS, Commands
+from cjm_media_storage.storage import ContentStore, MediaAnalysisStorage, hash_bytes
 
-COMMAND = [sys.executable, "-m", "cjm_media_storage.cli"]
-
-
-@pytest.fixture(autouse=True)
-def environment(here, monkeypatch):
-    "Each test has a folder of its own, and no store from outside"
-    monkeypatch.delenv("MEDIA_STORAGE_STORE", raising=False)
-    monkeypatch.setenv("PYTHONUTF8", "1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
 
 
-def media_storage(*args, **options):
-    "Run the command; its exit code, and what it printed"
-    run = subprocess.run([*COMMAND, *map(os.fsencode, args)], capture_output=True, text=True, timeout=60, **options)
-    assert "Traceback" not in run.stderr
-    return run.returncode, run.stdout, run.stderr
+def all_commands():
+    "Each command with its name; those of groups by both words"
+    group = Commands(name="media-storage")
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        if subcommands := getattr(command, "commands", None):
+            yield from ((f"{name} {sub}", each) for sub, each in subcommands.items())
+        else:
+            yield name, command
 
 
-def counts(out):
-    "The summary's rows, by name: files"
-    rows = re.findall(r"^ *(seen|new|already known|failed|skipped)[^\d:]*? +([\d,]+)", out, re.MULTILINE)
-    return {name: int(number.replace(",", "")) for name, number in rows}
+ALL = dict(all_commands())
 
 
-def digests(store):
-    "Digests in the names of the objects of a store, each checked against its bytes"
-    paths = [path for path in Path(store, "assets").rglob("*") if path.is_file()]
-    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name[:64] for path in paths)
-    return sorted(path.name[:64] for path in paths)
+# ---- what it says of itself
 
 
-# ---- add
+def test_the_page_of_all_commands_is_up_to_date():
+    from cli_page import PAGE, page
+
+    assert PAGE.read_text() == page(), "run `python tools/cli_page.py`"
 
 
-def test_add_twice(films):
-    code, out, _ = media_storage("add", "films")
-    wanted = sorted(hashlib.sha256(b"content of " + name).hexdigest() for name in ODD_NAMES)
-    assert digests("media-store") == wanted
-    size = sum(len(b"content of " + name) for name in ODD_NAMES)
-    assert (code, counts(out)) == (1, {"seen": 13, "new": 6, "already known": 6, "failed": 1, "skipped": 2})
-    assert re.search(rf"^ *new +6 +{size} bytes$", out, re.MULTILINE)
-    assert re.search(rf"^ *already known, saved +6 +{size} bytes$", out, re.MULTILINE)
-    assert f"failed: {films.name}/gone.mkv: No such file or directory" in out
-
-    code, out, _ = media_storage("add", "films")
-    assert (code, counts(out)) == (1, {"seen": 13, "new": 0, "already known": 12, "failed": 1, "skipped": 2})
-    assert digests("media-store") == wanted
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_has_examples_help_and_json(name):
+    command = ALL[name]
+    assert f"\n  media-storage {name}" in command.help
+    assert all(getattr(param, "help", "") for param in command.params)
+    options = {option for param in command.params for option in param.opts}
+    assert ("--json" in options) == ("\nJSON" in command.help) == (name != "cat")
 
 
-def test_names_are_printed_safely(films):
-    for name in ODD_NAMES:
-        os.symlink(b"nowhere", os.path.join(os.fsencode(films), b"gone " + name))
-    code, out, _ = media_storage("add", "films")
-    assert code == 1
-    assert "\x1b" not in out
-    shown = ["caf\\xe9.mp3", "two\\nlines.png", "-rf", 'it\'s "quoted".wav', "[red]x[bold].jpg", "\\x1b[31m.gif"]
-    assert all(f"failed: films/gone {name}: No such file" in out for name in shown)
+def test_every_command_and_option_is_on_the_page():
+    page = (ROOT / "docs" / "CLI.md").read_text()
+    for name, command in ALL.items():
+        section = re.search(rf"^### media-storage {name}(?: [^\n]*)?\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)[
+            1
+        ]
+        for param in command.params:
+            assert all(option in section for option in param.opts if option.startswith("-")), (name, param.opts)
 
 
-def test_all_is_well(here):
-    (here / "a.jpg").write_bytes(b"a poster")
-    code, out, err = media_storage("add", "a.jpg")
-    assert (code, err) == (0, "")
-    assert "skipped" not in out
-    assert str(here / "media-store") in out
+def test_every_summary_is_the_first_sentence_of_its_command():
+    for (_, module), names in ROOMS.items():
+        rooms = __import__(f"cjm_media_storage.{module}", fromlist=["app"])
+        assert set(typer.main.get_group(rooms.app).commands) == set(names), module
+        for name, summary in names.items():
+            assert Commands(name="x").get_command(None, name).help.startswith(summary)
 
 
-def test_many_failures_are_counted_and_few_shown(here):
-    (here / "films").mkdir()
-    for n in range(30):
-        (here / "films" / f"{n}.mkv").symlink_to("nowhere")
-    code, out, _ = media_storage("add", "films")
-    assert (code, counts(out)["failed"]) == (1, 30)
-    assert out.count("No such file") == 10
-    assert "failed: and 20 more" in out
+def test_help_and_version():
+    done = run("--help")
+    assert (done.code, done.err) == (0, "")
+    assert all(re.search(rf"^  {name} ", done.out, re.MULTILINE) for names in ROOMS.values() for name in names)
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert run("--version").out == f"media-storage {cjm_media_storage.__version__}\n"
 
 
-def test_a_pipe_that_was_named_fails_at_once(here):
-    os.mkfifo(here / "pipe")
-    code, out, _ = media_storage("add", "pipe")
-    assert code == 1
-    assert "failed: pipe: it is not a regular file" in out
-
-
-def test_the_store_may_lie_among_the_files(here):
-    (here / "a.jpg").write_bytes(b"a poster")
-    for expected in ({"new": 1, "already known": 0}, {"new": 0, "already known": 1}):
-        code, out, _ = media_storage("add", ".", "--store", "store")
-        assert code == 0
-        assert counts(out) == {"seen": 1, "failed": 0, **expected}
-
-
-def test_namespace(here):
-    (here / "a.jpg").write_bytes(b"a poster")
-    assert media_storage("add", "a.jpg")[0] == 0
-    code, out, _ = media_storage("add", "a.jpg", "--namespace", "actors")
-    assert (code, counts(out)["new"]) == (0, 1)
-    assert re.search(r"^ *new +1 +0 bytes$", out, re.MULTILINE)  # linked, not copied
-    assert len(list(Path("media-store/actors").rglob("*.jpg"))) == 1
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["add", "nowhere"], "nowhere"),
-        (["add"], "FOLDER"),
-        (["add", "a.jpg", "--store", "full"], "is not empty"),
-        (["add", "a.jpg", "--namespace", "../up"], "is not a namespace"),
-        (["add", "store/.store", "--store", "store"], "lies inside the store"),
-        (["demo", "--folder", "full"], "is not empty"),
-        (["dance"], "dance"),
-    ],
-)
-def test_bad_use(here, args, message):
-    (here / "a.jpg").write_bytes(b"a poster")
-    (here / "full").mkdir()
-    (here / "full" / "b.jpg").write_bytes(b"another")
-    ContentStore(here / "store").close()
-    code, _, err = media_storage(*args)
-    assert code == 2
-    assert message in err
-    assert os.listdir("full") == ["b.jpg"]
-
-
-def test_errors_are_one_line_unless_debugged(here):
-    (here / "store" / ".store").mkdir(parents=True)
-    (here / "store" / ".store" / "format.json").write_text("{}")
-    (here / "a.jpg").write_bytes(b"a poster")
-    code, out, err = media_storage("add", "a.jpg", "--store", "store")
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "it is not a store's marker" in err
-    run = subprocess.run([*COMMAND, "--debug", "add", "a.jpg", "--store", "store"], capture_output=True, text=True)
-    assert "Traceback" in run.stderr
-
-
-# ---- which store
-
-
-def test_find_store(here):
-    inner = here / "store" / "assets" / "ab"
-    assert find_store(here) == here / "media-store"
-    ContentStore(here / "store").close()
-    inner.mkdir(parents=True)
-    assert find_store(inner) == find_store(here / "store") == here / "store"
-    assert find_store(here) == here / "media-store"
-
-
-def test_store_by_option_environment_and_folder(here, monkeypatch):
-    (here / "a.jpg").write_bytes(b"a poster")
-    file = str(here / "a.jpg")
-    monkeypatch.setenv("MEDIA_STORAGE_STORE", str(here / "by environment"))
-    assert f"store: {here}/by option\n" in media_storage("add", file, "--store", "by option")[1]
-    assert f"store: {here}/by environment\n" in media_storage("add", file)[1]
-    monkeypatch.delenv("MEDIA_STORAGE_STORE")
-    assert f"store: {here}/by option\n" in media_storage("add", file, cwd=here / "by option" / "assets")[1]
-
-
-# ---- Ctrl-C
-
-
-MANY = 6000  # More than are under way at a time
+# ---- what it prints as JSON
 
 
 @pytest.fixture
-def many(here):
-    (here / "many").mkdir()
-    for n in range(MANY):
-        (here / "many" / f"{n:04}.bin").write_bytes(b"%d" % n)
-    return here / "many"
+def everything(here, monkeypatch):
+    "A store, a library and a database that have one of each"
+    with ContentStore(here / "store") as store:
+        hash = store.put(b"a poster", source="https://example.org/a.png", owner="movie:1").hash
+        store.delete(store.put(b"a film").hash, retention_days=0)
+    with MediaAnalysisStorage(here / "analysis.db") as analyses:
+        analyses.save("a.wav", hash_bytes(b"a"), hash_bytes(b"{}"))
+    monkeypatch.setenv("MEDIA_STORAGE_STORE", str(here / "store"))
+    monkeypatch.setenv("MEDIA_STORAGE_LIBRARY", str(here / "films"))
+    monkeypatch.setenv("MEDIA_STORAGE_DB", str(here / "analysis.db"))
+    return hash[7:]
 
 
-def first_object(process, store):
-    "Wait until the store has an object"
-    while process.poll() is None and not any(Path(store, "assets").rglob("*.bin")):
-        os.sched_yield()
+SAID = [  # In an order in which each has something to say
+    *("ls", "show HASH", "find HASH", "get HASH a.png", "sources HASH", "refs", "stats", "verify", "repair"),
+    *("snapshot", "doctor", "gc", "explain HASH", "pin-free", "trash list", "publish HASH a.png", "sync"),
+    *("sync --dry-run", "unpublish a.png", "rebuild", "add a.png", "demo --folder d", "results list"),
+    *("results show HASH2", "results verify", "results export", "trash purge --yes", "rm HASH --force"),
+    *("trash restore HASH", "move new", "lineage HASH2", "import-results analysis.db --into all.db"),
+    *("lineage HASH2", "import-results analysis.db --into all.db"),
+]
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_stopped_and_run_again(many, terminal):
-    reading, writing = pty.openpty() if terminal else os.pipe()
-    with subprocess.Popen([*COMMAND, "add", "many"], stdout=subprocess.PIPE, stderr=writing, text=True) as process:
-        os.close(writing)
-        first_object(process, "media-store")
-        process.send_signal(signal.SIGINT)
-        said = b""
-        while part := read(reading):
-            said += part
-        out = process.stdout.read()
-    os.close(reading)
-    assert process.returncode == 130
-    assert b"Stopping when" in said
-    assert b"run the same command again" in said
-    stored = counts(out)["new"]
-    assert 0 < stored < MANY
-    assert len(digests("media-store")) == stored
-
-    code, out, _ = media_storage("add", "many")
-    assert (code, counts(out)) == (0, {"seen": MANY, "new": MANY - stored, "already known": stored, "failed": 0})
-    assert len(digests("media-store")) == MANY
+def test_json_has_the_keys_that_are_documented(command, everything):
+    hashes = {"HASH": everything, "HASH2": hash_bytes(b"a")}
+    seen = set()
+    for line in SAID:
+        words = line.split()
+        name = " ".join(words[:2]) if " ".join(words[:2]) in ALL else words[0]
+        text = " ".join(ALL[name].help.partition("\nJSON")[2].split())
+        if "--dry-run" in words:
+            text = text[text.index("JSON lines") :].removeprefix("JSON").rstrip(")")
+        keys = text.partition(" (with")[0].partition(": ")[2].split(", ")
+        done = command(*(hashes.get(word, word) for word in words), "--json")
+        assert done.lines, (line, done.err)
+        if "and all that a row holds" in keys:
+            assert all(list(each)[:2] == keys[:2] for each in done.lines)
+        else:
+            assert all(list(each) == keys or set(each) == set(keys) for each in done.lines), line
+        if not text.startswith(" lines"):
+            assert len(done.lines) == 1 or text.startswith("lines"), line
+        seen.add(name)
+    assert seen == set(ALL) - {"cat"}
 
 
-def read(fd):
-    "Read from a pipe or a terminal; nothing at its end"
-    try:
-        return os.read(fd, 1 << 16)
-    except OSError:  # EIO: the other side of the terminal was closed
-        return b""
+# ---- how it starts
 
 
-def test_stopped_twice_ends_at_once(many):
-    program = """if True:
-        import os, signal, sys
-        from cjm_media_storage.cli import stopping
-        with stopping():
-            signal.raise_signal(signal.SIGINT)
-            print("once", flush=True)
-            signal.raise_signal(signal.SIGINT)
-            print("twice", flush=True)
-    """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (run.returncode, run.stdout) == (130, "once\n")
+def loaded(*args):
+    "The modules that a command has loaded"
+    program = (
+        "import sys; from cjm_media_storage.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
+    return set(subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True).stderr.split())
 
 
-# ---- the rest
+def test_help_and_version_load_nothing_they_do_not_need():
+    for args in (["--version"], ["--help"]):
+        modules = loaded(*args)
+        assert "typer" in modules
+        assert not modules & {"sqlite3", "rich.progress", "rich.console", "asyncio", "ctypes"}
+        ours = {name for name in modules if name.startswith("cjm_media_storage.")}
+        assert ours <= {"cjm_media_storage.cli", "cjm_media_storage.terminal", "cjm_media_storage.errors"}
 
 
-@pytest.mark.parametrize("name", [b"plain", b"two\nlines", b"caf\xe9", "naïve".encode(), b"\x1b[31m", b"tab\t"])
-def test_printable(name):
-    assert printable(os.fsdecode(name)).isprintable()
-
-
-def test_demo_twice(here):
-    for again in (False, True):
-        code, out, err = media_storage("demo", "--folder", "d")
-        assert (code, err) == (0, "")
-        assert "6 files came, 4 are kept" in out
-        assert "5 of 5 intact" in out
-        assert ("S01E01.wav          from the cache" in out) == again
-        assert ("computed" in out) != again
-
-
-def test_help_has_examples():
-    for args in ([], ["add"], ["demo"]):
-        code, out, _ = media_storage(*args, "--help")
-        assert code == 0
-        assert "Example: media-storage " in out
-
-
-def test_version():
-    from cjm_media_storage import __version__
-
-    assert media_storage("--version") == (0, f"media-storage {__version__}\n", "")
+def test_a_command_loads_its_own_room_only():
+    ours = {name for name in loaded("show", "--help") if name.endswith("_cli")}
+    assert ours == {"cjm_media_storage.objects_cli"}
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_extra(missing):
     program = f"import sys; sys.modules[{missing!r}] = None; from cjm_media_storage.cli import main; main()"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == f"media-storage needs {missing}: pip install 'cjm-media-storage[cli]'\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"media-storage needs {missing}: pip install 'cjm-media-storage[cli]'\n"
 
 
-def test_a_reader_that_goes_away(here):
-    run = subprocess.run(
-        ["sh", "-c", f"'{sys.executable}' -m cjm_media_storage.cli demo | head -1"], capture_output=True
-    )
-    assert b"Traceback" not in run.stderr
+# ---- how it fails
+
+
+def test_errors_are_one_line_unless_debugged(here):
+    (here / "store" / ".store").mkdir(parents=True)
+    (here / "store" / ".store" / "format.json").write_text("{}")
+    done = run("ls", "--store", "store")
+    assert (done.code, done.raw, done.err.count("\n")) == (1, b"", 1)
+    assert "it is not a store's marker" in done.err
+    debugged = subprocess.run([*PROGRAM, "--debug", "ls", "--store", "store"], capture_output=True, text=True)
+    assert "Traceback" in debugged.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("add", "demo", "doctor", "import-results")])
+def test_no_command_but_two_makes_a_store(command, here, name):
+    arguments = [param for param in ALL[name].params if param.param_type_name == "argument" and param.required]
+    yes = {"trash purge": ["--yes"], "trash restore": ["--id", "1"]}.get(name, [])
+    done = command(*name.split(), *("abcd" for _ in arguments), *yes)
+    assert (done.code, done.raw, done.err.count("\n")) == (2, b"", 1)
+    assert "no store at" in done.err or "--db" in done.err
+    assert list(here.iterdir()) == []
+
+
+def test_unknown_commands_and_options(command):
+    for args in (["dance"], ["ls", "--dance"], ["show"], ["trash", "dance"]):
+        done = command(*args)
+        assert done.code == 2 and done.err.startswith("Usage: media-storage")
+
+
+def test_a_reader_that_goes_away():
+    script = f"'{sys.executable}' -m cjm_media_storage.cli --help | head -1"
+    done = subprocess.run(["sh", "-c", script], capture_output=True)
+    assert (done.stdout[:6], done.stderr) == (b"Usage:", b"")

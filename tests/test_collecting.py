@@ -231,6 +231,16 @@ def test_what_is_pinned_or_analysed_after_it_was_condemned_stays(store, monkeypa
         pin.__exit__(None, None, None)
 
 
+def test_an_untracked_file_that_was_adopted_meanwhile_stays(store, monkeypatch):
+    with store._index.database.transaction() as con:
+        con.execute("DELETE FROM objects WHERE digest IN (?, ?)", (name(3)[7:], name(4)[7:]))
+    between_look_and_sweep(monkeypatch, lambda: store.put(poster(3)))
+    report = sweep(store, untracked=True)
+    assert [problem.hash for problem in report.untracked] == sorted([name(3), name(4)])
+    assert sorted(item.reason for item in report.taken) == ["garbage"] * 8 + ["untracked"]
+    assert store.read(name(3), verify=True) == poster(3)
+
+
 def test_a_mark_that_nobody_acted_on_does_no_harm(store, monkeypatch):
     def dies(*args):
         raise KeyboardInterrupt

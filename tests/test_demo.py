@@ -76,6 +76,16 @@ def test_lost_and_edited_files_are_made_again(folder):
     assert (report.cuts, report.damaged, report.analysed) == (1, 0, 0)
 
 
+def test_an_edited_cut_is_made_again(folder):
+    run_quietly(folder)
+    (made,) = (folder / "cuts").iterdir()
+    whole = made.read_bytes()
+    made.write_bytes(b"edited")
+    report, _ = run_quietly(folder)
+    assert (report.cuts, report.cuts_cached, report.damaged, made.read_bytes() == whole) == (1, 1, 0, True)
+    assert os.listdir(folder / "cuts") == [made.name]
+
+
 def test_damage_is_told(folder, caplog):
     run_quietly(folder)
     with ContentStore(folder / "store") as store:
@@ -90,7 +100,7 @@ def test_moved_folder(folder):
     run_quietly(folder)
     moved = folder.rename(folder.with_name("moved"))
     report, _ = run_quietly(moved)
-    assert (report.created, report.analysed, report.damaged) == (0, 0, 0)
+    assert (report.created, report.analysed, report.cuts, report.damaged) == (0, 0, 0, 0)
 
 
 def test_other_files_are_left_alone(tmp_path):

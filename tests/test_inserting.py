@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cjm_media_storage.errors import ObjectNotFound
+from cjm_media_storage.errors import IndexCorrupt, ObjectNotFound
 from cjm_media_storage.index import Entry, Index, NewReference, NewSource
 from cjm_media_storage.inserting import Written, write_all
 
@@ -105,3 +105,24 @@ def test_any_number_at_once(two):
 def test_nothing_to_write(two):
     with two[1].database.transaction() as con:
         assert write_all(two[1], con, [], 1.0) == []
+
+
+def test_no_number_is_left_above_the_highest(two):
+    rows = [Written(Entry(0, digit * 64, "assets", "", 1, 0, 1.0)) for digit in "abc"]
+    with two[1].database.transaction() as con:
+        write_all(two[1], con, rows[:1], 1.0)
+        con.execute("UPDATE objects SET id = ?", ((1 << 63) - 2,))
+    with two[1].database.transaction() as con:
+        assert write_all(two[1], con, rows[1:], 1.0) == [True, True]
+    assert {entry.digest[0] for entry in two[1].all()} == set("abc")
+
+
+def test_a_number_that_is_none_is_damage(two):
+    database = two[1].database
+    row = Written(Entry(0, "a" * 64, "assets", "", 1, 0, 1.0))
+    with database.transaction() as con:
+        write_all(two[1], con, [row], 1.0)
+        con.execute("ALTER TABLE objects RENAME COLUMN id TO number")
+        con.execute("ALTER TABLE objects ADD COLUMN id TEXT DEFAULT 'x'")
+    with pytest.raises(IndexCorrupt, match="id"), database.transaction() as con:
+        write_all(two[1], con, [row._replace(entry=row.entry._replace(digest="b" * 64))], 2.0)

@@ -6,6 +6,7 @@ from contextvars import ContextVar, copy_context
 from types import SimpleNamespace
 
 import pytest
+from on_disk import query
 from results import KINDS, A, B
 
 from cjm_media_storage.journal import LIMIT, WIRES, listening, record
@@ -54,6 +55,16 @@ def test_accounts_of_a_save_and_a_hit(wire, kind):
         assert {entry["payload"][name] for name in kind.hashes} == {getattr(row, name) for name in kind.hashes}
     assert entries(wire)[0]["payload"]["ok"] is True
     assert "content" not in header(wire)
+
+
+def test_in_a_worker_the_file_alone_holds_every_result_at_once(wire, kind, path):
+    "Its host ends it with a signal, after which nothing can be folded in: test_plugins has a real one"
+    with kind.storage(path) as storage:
+        for n in range(3):
+            storage.save(**kind.arguments(kind.row(n)))
+            copy = path.with_name(f"copy_{n}.db")
+            copy.write_bytes(path.read_bytes())
+            assert len(query(copy, f"SELECT * FROM {kind.table}")) == n + 1
 
 
 def test_account_of_a_save_that_failed(wire, kind):

@@ -12,7 +12,7 @@ from together import in_threads
 from cjm_media_storage import files
 from cjm_media_storage.files import Disk
 from cjm_media_storage.locks import FileLock
-from cjm_media_storage.storage import ReadOnlyStore, StoreBusy, hash_bytes
+from cjm_media_storage.storage import NoSpace, ReadOnlyStore, StoreBusy, hash_bytes
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
 OS_CALLS |= {"makedirs", "chmod", "fchmod", "chown", "truncate", "ftruncate", "fsync", "fdatasync", "sync", "utime"}
@@ -380,3 +380,13 @@ def test_nobody_sweeps_the_staging_folder_of_one_who_lives(tmp_path, program):
     """
     for each in [program.start(text, tmp_path / "staging") for _ in range(6)]:
         program.end(each)
+
+
+def test_a_lock_file_that_cannot_be_opened_to_all_is_closed(tmp_path):
+    class Full(Disk):
+        def chmod(self, path, mode):
+            raise NoSpace(str(path))
+
+    with pytest.raises(NoSpace), FileLock(tmp_path / "lock", Full()).shared():
+        pass
+    assert held_by(tmp_path) == []

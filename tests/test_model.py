@@ -1,22 +1,23 @@
 """Anything in any order: a store against plain dictionaries. Hypothesis makes up the programs; with
 `--hypothesis-profile=long` it runs many more of them."""
 
+import os
 import shutil
 import tempfile
+import time
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from effort import effort
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cjm_media_storage.maintenance import gc, rebuild_index, repair, snapshot, verify
-from cjm_media_storage.storage import ContentStore, ObjectInUse, ObjectNotFound, PutItem, hash_bytes
+from cjm_media_storage.maintenance import gc, move_root, rebuild_index, repair, snapshot, verify
+from cjm_media_storage.storage import ContentStore, ObjectInUse, ObjectNotFound, PutItem, StoreUnavailable, hash_bytes
 
-settings.register_profile("long", deadline=None, database=None, max_examples=2000, stateful_step_count=60)
-
-NUMBERS, NAMESPACES = st.integers(0, 4), st.sampled_from(["assets", "actors"])
+NUMBERS, NAMESPACES = st.integers(0, 2), st.sampled_from(["assets", "actors"])
 OWNERS = st.sampled_from(["movie:1", "movie:2"])
 
 
@@ -37,10 +38,13 @@ class StoreModel(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.folder = Path(tempfile.mkdtemp())
+        memory = Path("/dev/shm")  # no power is cut here
+        self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
         self.live, self.trashed = {}, {}  # (number, namespace) to the owners who need it
         self.damaged, self.moves = set(), 0
         self.pins, self.pinned = ExitStack(), set()
+        self.clock, self.ahead, self.latest = time.time, 0.0, 0.0
+        time.time = lambda: self.clock() + self.ahead  # no test may set the clock of the computer
         self.root = self.folder / "store-0"
         self.store = ContentStore(self.root)
 
@@ -48,6 +52,7 @@ class StoreModel(RuleBasedStateMachine):
         if hasattr(self, "store"):
             self.pins.close()
             self.store.close()
+            time.time = self.clock
             shutil.rmtree(self.folder)
 
     def entry(self, key):
@@ -140,12 +145,42 @@ class StoreModel(RuleBasedStateMachine):
     @precondition(lambda self: not self.damaged)
     @rule()
     def collect(self):
+        self.ahead = self.latest  # what was used later than now is young
         gone = {key for key, owners in self.live.items() if not owners and key[0] not in self.pinned}
         assert len(gc(self.store, grace=0).condemned) == len(gone)
         assert len(gc(self.store, grace=0, dry_run=False, force=True).taken) == len(gone)
         self.trashed.update({key: self.live.pop(key) for key in gone})
 
+    @rule(number=NUMBERS)
+    def open(self, number):
+        keys = {key for key in self.live if key[0] == number}
+        if not keys & self.damaged and keys:
+            with self.store.open(name(number), verify=True) as file:
+                assert file.read() == content(number)
+        elif not keys:
+            with pytest.raises(ObjectNotFound):
+                self.store.open(name(number))
+
+    @rule(number=NUMBERS, owner=OWNERS)
+    def put_in_a_forked_child(self, number, owner):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # a snapshot may be taken on a thread just then
+            child = os.fork()
+        if child == 0:
+            try:
+                self.store.put(content(number), source=url(number), owner=owner)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        self.arrive((number, "assets"), owner)
+
     # ---- what happens behind its back
+
+    @rule(step=st.sampled_from([-1e6, -1.0, 1.0, 1e6]))
+    def set_the_clock(self, step):
+        self.ahead += step
+        self.latest = max(self.latest, self.ahead)
 
     @rule(number=NUMBERS, namespace=NAMESPACES, how=st.sampled_from(["other bytes", "longer", "gone"]))
     def damage(self, number, namespace, how):
@@ -181,6 +216,18 @@ class StoreModel(RuleBasedStateMachine):
         self.store = ContentStore(self.root)
 
     @precondition(lambda self: not self.damaged)
+    @rule(remove=st.booleans())
+    def move(self, remove):
+        self.unpin()
+        self.moves += 1
+        new = self.folder / f"store-{self.moves}"
+        assert move_root(self.store, new, remove=remove).moved
+        with pytest.raises(StoreUnavailable):
+            self.store.put(b"too late")
+        self.store.close()
+        self.root, self.store = new, ContentStore(new)
+
+    @precondition(lambda self: not self.damaged)
     @rule(lost=st.booleans())
     def rebuild(self, lost):
         self.unpin()
@@ -212,4 +259,4 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStore = StoreModel.TestCase
-TestStore.settings = settings(settings.get_profile("project"), max_examples=40, stateful_step_count=25)
+TestStore.settings = effort(max_examples=30, stateful_step_count=25)

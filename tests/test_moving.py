@@ -58,7 +58,7 @@ def check(root, mine):
         (kept,) = kept_snapshots(root / ".store" / "backup")
         assert check_snapshot(kept)["store"] == store.id
         for item in list(store.trash):
-            store.trash.restore(item)
+            store.trash.restore(item, outside=True)
         assert (store.read(hash_bytes(OLD)), mine.read_text()) == (OLD, "my notes")
         assert not store.put(POSTER).created and store.put(b"and it goes on").created
         assert len(store.find_by_source("https://example.org/old")) == 1

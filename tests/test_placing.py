@@ -56,7 +56,7 @@ def test_fault_37_a_users_file_is_a_conflict_and_goes_to_the_trash_when_asked(pl
     assert path.read_bytes() == b"a better poster"
     (item,) = places._store.trash
     path.unlink()
-    places._store.trash.restore(item)
+    places._store.trash.restore(item, outside=True)
     assert path.read_bytes() == content
 
 
@@ -380,7 +380,7 @@ class Scene:
         if self.how == "overwrite" and there != b"drawn by hand":
             (item,) = self.store.trash  # and can be had back
             self.path.unlink(missing_ok=True)
-            self.store.trash.restore(item)
+            self.store.trash.restore(item, outside=True)
             assert self.path.read_bytes() == b"drawn by hand"
         self.places.bring(self.new, row, True)
         self.places.copies.sweep(self.path.parent)

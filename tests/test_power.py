@@ -1,15 +1,12 @@
 """A real power cut: a file system of its own is shut down without flushing its log, mounted again, and everything
 that was acknowledged is read and hashed. Needs root, for mounting; elsewhere it is skipped."""
 
-import fcntl
-import os
-import shutil
-import struct
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
 
 import pytest
+from power_cuts import KINDS, CannotMount, powered
 
 from cjm_media_storage.maintenance import verify
 from cjm_media_storage.publishing import Library
@@ -22,12 +19,8 @@ from cjm_media_storage.storage import (
     StorageError,
 )
 
-pytestmark = [
-    pytest.mark.power,
-    pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount a file system to cut off"),
-]
+pytestmark = pytest.mark.power
 COUNT = 40
-SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # FS_IOC_SHUTDOWN, with the flag of xfs_fs.h and ext4.h
 
 WORK = """
 import os, sys
@@ -103,44 +96,25 @@ sys.stdin.read()  # lives until the power is cut
 """
 
 
-@pytest.fixture(params=["ext4", "xfs"])
+@pytest.fixture(params=KINDS)
 def mounted(request, tmp_path):
-    "A fresh file system, and a way to cut its power and mount it again"
-    make = shutil.which(f"mkfs.{request.param}")
-    if make is None:
-        pytest.skip(f"mkfs.{request.param} is not installed")
-    image, folder = tmp_path / "disk", tmp_path / "mounted"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run([make, "-q", image], check=True)
-    mount = ["mount", "-o", "loop", image, folder]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip(f"{request.param} cannot be mounted here")
-
-    def cut_power():
-        fd = os.open(folder, os.O_RDONLY)
-        fcntl.ioctl(fd, SHUTDOWN, struct.pack("i", NO_LOG_FLUSH))
-        os.close(fd)
-
-    def mount_again():
-        subprocess.run(["umount", folder], check=True)
-        subprocess.run(mount, check=True)
-
-    yield folder, cut_power, mount_again
-    subprocess.run(["umount", folder], check=True)
+    "A fresh file system, whose power can be cut"
+    try:
+        with powered(request.param, tmp_path) as mounted:
+            yield mounted
+    except CannotMount as e:
+        pytest.skip(str(e))
 
 
 def lines_until_the_power_is_cut(mounted, count, *arguments):
     "What a program said before the cut, in so many lines; the file system is mounted again"
-    folder, cut_power, mount_again = mounted
     text, *rest = arguments
-    command = [sys.executable, "-c", text, folder, *map(str, rest)]
+    command = [sys.executable, "-c", text, mounted.folder, *map(str, rest)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         lines = [program.stdout.readline().strip() for _ in range(count)]
-        cut_power()
+        mounted.cut_power()
         program.kill()
-    mount_again()
+    mounted.mount_again()
     return lines
 
 
@@ -153,7 +127,7 @@ def work_until_the_power_is_cut(mounted, disk):
 
 def test_everything_acknowledged_is_there_after_a_power_cut(mounted):
     hashes = work_until_the_power_is_cut(mounted, "careful")
-    folder = mounted[0]
+    folder = mounted.folder
     with ExitStack() as stack:
         store = stack.enter_context(ContentStore(folder / "store"))
         analyses = stack.enter_context(MediaAnalysisStorage(folder / "new" / "a.db"))
@@ -172,7 +146,7 @@ def test_a_disk_that_does_not_sync_loses_what_it_acknowledged(mounted):
     "That the test above can fail"
     hashes = work_until_the_power_is_cut(mounted, "careless")
     lost = 0
-    with ContentStore(mounted[0] / "store") as store:
+    with ContentStore(mounted.folder / "store") as store:
         for hash in hashes:
             try:
                 store.read(hash, verify=True)
@@ -183,15 +157,16 @@ def test_a_disk_that_does_not_sync_loses_what_it_acknowledged(mounted):
 
 def batch_until_the_power_is_cut(mounted, disk, durability, wanted):
     "Hashes that were acknowledged before the cut, in their order: `wanted` at least"
-    folder, cut_power, mount_again = mounted
-    command = [sys.executable, "-c", BATCH, folder, disk, durability]
+    command = [sys.executable, "-c", BATCH, mounted.folder, disk, durability]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         said = []
         while len(said) - said.count("cut") < wanted or "cut" not in said:
-            said.append(program.stdout.readline().strip())
-        cut_power()
+            line = program.stdout.readline().strip()
+            assert line, "it ended before the power was cut"
+            said.append(line)
+        mounted.cut_power()
         program.kill()
-    mount_again()
+    mounted.mount_again()
     return [line for line in said if line != "cut"]
 
 
@@ -203,7 +178,7 @@ def content_of(store, hash):
 @pytest.mark.parametrize("wanted", [1, 200])
 def test_fault_22_a_batch_that_is_reported_is_there_after_a_power_cut(mounted, wanted):
     hashes = batch_until_the_power_is_cut(mounted, "careful", "batch", wanted)
-    with ContentStore(mounted[0] / "store") as store:
+    with ContentStore(mounted.folder / "store") as store:
         for n, hash in enumerate(hashes):
             assert store.read(hash, verify=True) == b"poster %d" % n * 1000
             assert [source.location for source in store.sources(hash)] == [f"https://example.org/{n}"]
@@ -217,7 +192,7 @@ def test_fault_22_a_batch_that_is_reported_is_there_after_a_power_cut(mounted, w
 def test_a_batch_on_a_disk_that_does_not_sync_is_lost(mounted):
     "That the test above can fail"
     hashes = batch_until_the_power_is_cut(mounted, "careless", "batch", 200)
-    assert lost(mounted[0] / "store", hashes) > 0
+    assert lost(mounted.folder / "store", hashes) > 0
 
 
 def lost(folder, hashes):
@@ -233,7 +208,7 @@ def lost(folder, hashes):
 
 def test_fault_22_what_was_not_synced_is_right_or_missed_after_a_power_cut(mounted):
     hashes = batch_until_the_power_is_cut(mounted, "careful", "none", 200)
-    with ContentStore(mounted[0] / "store") as store:
+    with ContentStore(mounted.folder / "store") as store:
         store._index.database.execute("UPDATE objects SET boot = 'another' WHERE boot <> ''")  # the machine goes on
         for stored in store:
             with suppress(MissingObject, CorruptObject):
@@ -245,7 +220,7 @@ def test_fault_22_what_was_not_synced_is_right_or_missed_after_a_power_cut(mount
 
 def test_fault_22_what_was_deleted_restored_purged_and_published_is_so_after_a_power_cut(mounted):
     lines = lines_until_the_power_is_cut(mounted, 10, LIFE)
-    folder = mounted[0]
+    folder = mounted.folder
     with ContentStore(folder / "store") as store:
         for n, line in enumerate(lines):
             gone, back, purged, given = line.split()

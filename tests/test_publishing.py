@@ -9,9 +9,11 @@ from pathlib import Path, PureWindowsPath
 import pytest
 
 from cjm_media_storage.errors import NotPublished, OutsideLibrary
-from cjm_media_storage.publishing import Library, publications_of
+from cjm_media_storage.files import Disk
+from cjm_media_storage.publishing import Library, give_out, publications_of
 from cjm_media_storage.storage import (
     Conflict,
+    ContentStore,
     CorruptObject,
     InvalidHash,
     ObjectInUse,
@@ -408,3 +410,39 @@ def test_files_are_never_seen_unfinished(library, program):
         turn += 1
         library.publish(big[turn % 2], "film.mkv")
     program.end(reader)
+
+
+# ---- a copy of one's own
+
+
+class Late(Disk):
+    "A disk on which somebody saves a file just before a link is made to its place"
+
+    def link(self, source, target):
+        if target.name == "mine.jpg":
+            target.write_bytes(b"mine")
+        super().link(source, target)
+
+
+def test_a_copy_of_one_s_own_is_right_or_none(store, tmp_path):
+    poster = store.put(b"a poster")
+    assert give_out(store, poster.hash, tmp_path / "mine.jpg") in ("copy", "reflink")
+    assert (tmp_path / "mine.jpg").read_bytes() == b"a poster"
+    assert publications_of(store, poster.hash) == []
+    (tmp_path / "mine.jpg").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        give_out(store, poster.hash, tmp_path / "mine.jpg")
+    with pytest.raises(Conflict):
+        give_out(store, poster.hash, store.root / "assets" / "mine.jpg", overwrite=True)
+    poster.path.chmod(0o644)
+    poster.path.write_bytes(b"A POSTER")
+    with pytest.raises(CorruptObject):
+        give_out(store, poster.hash, tmp_path / "mine.jpg", overwrite=True)
+    assert (tmp_path / "mine.jpg").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.jpg", "store"]
+
+
+def test_a_file_that_is_saved_meanwhile_is_not_replaced(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Late()) as store, pytest.raises(FileExistsError):
+        give_out(store, store.put(b"a poster").hash, tmp_path / "mine.jpg")
+    assert (tmp_path / "mine.jpg").read_bytes() == b"mine"

@@ -96,7 +96,7 @@ def test_files_that_were_moved_into_the_trash(root, tmp_path):
     assert rebuild_index(root).trashed == 2
     with ContentStore(root) as store:
         known, unknown = sorted(store.trash, key=lambda item: item.origin, reverse=True)
-        store.trash.restore(known)
+        store.trash.restore(known, outside=True)
         assert (tmp_path / "known.nfo").read_text() == "my notes"
         with pytest.raises(Conflict):  # nobody knows where it was; it stays
             store.trash.restore(unknown)

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from on_disk import query
@@ -14,7 +15,7 @@ from cjm_media_storage.files import Disk
 from cjm_media_storage.locks import FileLock
 from cjm_media_storage.rebuilding import newest_snapshot
 from cjm_media_storage.snapshots import check_snapshot, kept_snapshots, read_snapshot, snapshot
-from cjm_media_storage.storage import ContentStore, CorruptDatabase, NoSpace, UnsupportedFormat, hash_bytes
+from cjm_media_storage.storage import ContentStore, CorruptDatabase, NoSpace, StoreBusy, UnsupportedFormat, hash_bytes
 
 POSTER = b"a poster"
 HASH = hash_bytes(POSTER)
@@ -206,6 +207,18 @@ def test_only_one_process_takes_one(store, caplog):
         store.put(POSTER)
         store.close()
     assert (taken(store), caplog.records) == ([], [])
+
+
+def test_who_asks_for_one_waits_for_another_that_is_being_taken(store):
+    lock = FileLock(store.root / ".store" / "snapshot.lock")
+    with ContentStore(store.root, timeout=0.01) as hasty, lock.exclusive(), pytest.raises(StoreBusy):
+        snapshot(hasty)
+    with ThreadPoolExecutor() as pool:
+        with lock.exclusive():
+            waits = pool.submit(snapshot, store)
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=0.1)
+        assert waits.result().exists()
 
 
 def test_a_failure_is_a_warning(store, caplog):

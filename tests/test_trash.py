@@ -14,6 +14,7 @@ from cjm_media_storage.storage import (
     Conflict,
     ContentStore,
     CorruptObject,
+    InvalidHash,
     LocksUnreliable,
     MissingObject,
     NoSpace,
@@ -292,7 +293,7 @@ def test_fault_21_killed_on_the_way(tmp_path, program, what):
             assert store._index.database.fetch("SELECT 1 FROM objects WHERE state = 'trashing'") == []
             store.put(POSTER)
             assert store.read(HASH, verify=True) == POSTER
-    assert step > 4
+    assert step > 3
 
 
 def test_a_full_disk_leaves_the_object_where_it_was(tmp_path, monkeypatch):
@@ -372,9 +373,9 @@ def test_a_persons_own_file_goes_and_comes_back(store, mine):
     assert [each.id for each in store.trash] == [item.id]
     mine.write_bytes(b"another")
     with pytest.raises(Conflict):
-        store.trash.restore(item)
+        store.trash.restore(item, outside=True)
     mine.unlink()
-    store.trash.restore(item)
+    store.trash.restore(item, outside=True)
     after = mine.stat()
     assert (mine.read_bytes(), after.st_mode, after.st_mtime, after.st_ino) == (
         b"my own poster",
@@ -403,7 +404,7 @@ def test_a_link_is_taken_and_not_what_it_leads_to(store, mine, tmp_path):
     link.symlink_to(mine)
     item = store.trash.take_file(link, "replaced")
     assert mine.exists() and not link.is_symlink()
-    store.trash.restore(item)
+    store.trash.restore(item, outside=True)
     assert os.readlink(link) == str(mine)
 
 
@@ -426,7 +427,7 @@ def test_fault_23_a_file_from_another_disk(store, other_disk):
     os.utime(mine, (1000, 1000))
     item = store.trash.take_file(mine, "replaced")
     assert not mine.exists()
-    store.trash.restore(item)
+    store.trash.restore(item, outside=True)
     assert (mine.read_bytes(), mine.stat().st_mtime, in_trash(store)) == (b"my own poster", 1000, [])
 
 
@@ -437,7 +438,7 @@ def test_a_file_that_never_came_is_forgotten(tmp_path, mine):
     with ContentStore(tmp_path / "store") as store:
         assert len(store.trash) == 0
         with pytest.raises(ObjectNotFound):
-            store.trash.restore(item)
+            store.trash.restore(item, outside=True)
     assert mine.read_bytes() == b"my own poster"
 
 
@@ -592,5 +593,16 @@ def test_fault_49_a_file_that_is_saved_while_another_is_restored_to_its_place(tm
         item = store.trash.take_file(mine, "replaced")
         restoring.append(item)
         with pytest.raises(Conflict):
-            store.trash.restore(item)
+            store.trash.restore(item, outside=True)
         assert (mine.read_bytes(), list(store.trash), len(in_trash(store))) == (b"my newer poster", [item], 1)
+
+
+def test_what_is_here_is_found_by_the_first_digits_of_its_hash(store):
+    hash = store.put(b"a poster").hash
+    store.put(b"a poster", namespace="actors")
+    store.delete(hash)
+    for prefix in (hash, hash[7:], hash[:11], hash[7:11]):
+        assert [item.namespace for item in store.trash.beginning(prefix)] == ["assets", "actors"]
+    for prefix, error in (("0000", ObjectNotFound), ("000", InvalidHash), ("ABCD", InvalidHash)):
+        with pytest.raises(error):
+            store.trash.beginning(prefix)

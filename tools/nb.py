@@ -4,7 +4,8 @@
     python tools/nb.py build    take edited text back into the notebooks, then make all that is made from them
 
 Building formats the notebooks, exports the package, runs the notebooks and keeps what they show, strips what
-would only be noise in a diff, and writes README.md. `tests/test_built.py` fails when that was forgotten.
+would only be noise in a diff, and writes README.md and docs/CLI.md. `tests/test_built.py` and `tests/test_cli.py` fail
+when that was forgotten.
 """
 
 import subprocess
@@ -49,8 +50,10 @@ def from_text():
 
 def markdown(cell):
     "What a reader of README.md sees of `cell`"
-    hidden = cell.has_directive("hide")
+    hidden, shows_output_only = cell.has_directive("hide"), cell.has_directive("echo")
     cell.remove_directives()
+    if shows_output_only:
+        return render_text(cell.outputs).strip("\n")
     if cell.cell_type == "markdown" or hidden:
         return "" if hidden else cell.source
     shown = render_text(cell.outputs).strip("\n")
@@ -76,6 +79,7 @@ def build():
     run("nbdev-test", "--save")
     run("nbdev-clean")
     readme()
+    run(Path(sys.executable).name, "tools/cli_page.py")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"Which store, object and database is meant."
+
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import PROGRAM
+
+from cjm_media_storage.errors import AmbiguousHash, CorruptDatabase, InvalidHash, ObjectNotFound
+from cjm_media_storage.storage import ContentStore, MediaAnalysisStorage, MediaProcessingStorage, hash_bytes
+from cjm_media_storage.targets import (
+    InTrash,
+    find_object,
+    find_trashed,
+    namespaces,
+    nearest_store,
+    open_results,
+    open_store,
+)
+from cjm_media_storage.terminal import BadUse
+
+
+def test_the_nearest_store(here):
+    inner = here / "store" / "assets" / "ab"
+    assert nearest_store(here) is None
+    ContentStore(here / "store").close()
+    inner.mkdir(parents=True)
+    assert nearest_store(inner) == nearest_store(here / "store") == here / "store"
+
+
+def test_no_store_is_made(here, monkeypatch):
+    for named in (None, here / "nowhere"):
+        with pytest.raises(BadUse):
+            open_store(named)
+    (here / "films").mkdir()
+    (here / "films" / "a.mkv").write_bytes(b"a film")
+    with pytest.raises(BadUse, match="is no store"):
+        open_store(here / "films")
+    assert sorted(path.name for path in here.rglob("*")) == ["a.mkv", "films"]
+
+
+def two_alike(digits):
+    "Contents whose hashes begin with the same digits"
+    seen = {}
+    for n in range(100_000):
+        beginning = hash_bytes(b"%d" % n)[7 : 7 + digits]
+        if beginning in seen:
+            return seen[beginning], b"%d" % n
+        seen[beginning] = b"%d" % n
+    raise AssertionError
+
+
+def test_hashes_by_their_first_digits_also_in_the_trash(store):
+    one, other = (store.put(content).hash for content in two_alike(4))
+    with pytest.raises(AmbiguousHash) as caught:
+        find_object(store, one[7:11])
+    assert caught.value.candidates == sorted([one, other])
+    for text in (one, one[7:], one[7:20], f" {one[:20]}\n"):
+        assert find_object(store, text).hash == one
+    with pytest.raises(InvalidHash):
+        find_object(store, one[7:10])
+    with pytest.raises(ObjectNotFound):
+        find_object(store, "0000000")
+
+    store.delete(one)
+    assert find_object(store, one[7:11]).hash == other
+    with pytest.raises(InTrash, match="trash restore"):
+        find_object(store, one)
+    assert [item.hash for item in find_trashed(store, one[7:11])] == [one]
+    store.delete(other)
+    with pytest.raises(AmbiguousHash):
+        find_trashed(store, one[7:11])
+    with pytest.raises(ObjectNotFound):
+        find_trashed(store, "0000000")
+
+
+def test_an_object_of_two_namespaces_is_one_in_the_trash(store):
+    hash = store.put(b"a poster").hash
+    store.put(b"a poster", namespace="actors")
+    store.delete(hash)
+    assert sorted(item.namespace for item in find_trashed(store, hash[7:11])) == ["actors", "assets"]
+    assert namespaces(store) == ["actors", "assets"]
+
+
+def test_databases_of_both_kinds_in_one_file_and_of_none(tmp_path):
+    hash = hash_bytes(b"a")
+    with MediaAnalysisStorage(tmp_path / "both.db") as analyses:
+        analyses.save("a.wav", hash, hash)
+    MediaProcessingStorage(tmp_path / "both.db").close()
+    with open_results([tmp_path / "both.db"]) as opened:
+        assert [type(storage) for storage in opened] == [MediaAnalysisStorage, MediaProcessingStorage]
+
+    for name, content in {"empty.db": b"", "text.db": b"no database at all" * 100}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises((BadUse, CorruptDatabase)), open_results([tmp_path / name]):
+            pass
+        assert (tmp_path / name).read_bytes() == content
+    with sqlite3.connect(tmp_path / "other.db") as con:
+        con.execute("CREATE TABLE songs (name)")
+    con.close()
+    before = (tmp_path / "other.db").read_bytes()
+    with pytest.raises(BadUse, match="was not changed"), open_results([tmp_path / "other.db"]):
+        pass
+    assert (tmp_path / "other.db").read_bytes() == before
+    with pytest.raises(BadUse, match="no file"), open_results([tmp_path / "gone.db"]):
+        pass
+
+
+# ---- completion
+
+
+def completed(words, **environment):
+    "What the shell would propose for the last word"
+    asked = {"_MEDIA_STORAGE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    run = subprocess.run(
+        PROGRAM, env={**os.environ, **asked, **environment}, capture_output=True, text=True, timeout=60
+    )
+    assert not run.stderr
+    return run.stdout.split()
+
+
+def test_the_shell_completes_commands_hashes_and_namespaces(here):
+    with ContentStore(here / "store") as store:
+        hash = store.put(b"a poster", namespace="actors").hash
+    assert completed("media-storage unp") == ["unpublish"]
+    assert completed(f"media-storage show {hash[7:9]}", MEDIA_STORAGE_STORE="store") == [hash[7:]]
+    assert completed("media-storage ls --store store --namespace a") == ["actors"]
+    assert completed(f"media-storage show {hash[7:9]}") == []  # there is no store here
+    assert Path("store").is_dir() and os.listdir() == ["store"]
