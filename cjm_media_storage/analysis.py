@@ -7,13 +7,12 @@ __all__ = ['Analysis', 'MediaAnalysisRow', 'Analysed', 'ranges_and_metadata', 'M
 
 # %% ../nbs/10_analysis.ipynb #8e3ff074
 import contextlib
-import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from cjm_media_storage.computing import (
     CACHED,
@@ -43,6 +42,9 @@ from cjm_media_storage.records import (
     to_time,
 )
 from .showing import Shown
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 # %% ../nbs/10_analysis.ipynb #9ae56d01
 @dataclass
@@ -118,7 +120,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         config_hash: str,
         ranges: list[dict[str, Any]] | None = None,
         metadata: dict[str, Any] | None = None,
-        logger: logging.Logger | None = None,  # Told of success and failure
+        logger: "Logger | None" = None,  # Told of success and failure
     ) -> bool:  # Was it saved?
         "Save a result as `save` does, but log a failure instead of raising it"
         return self._logged(MediaAnalysisRow(file_path, file_hash, config_hash, ranges, metadata), logger)
@@ -137,14 +139,14 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         config_hash: str | None = None,
     ) -> MediaAnalysisRow | None:  # None is a miss
         "The result for a path and settings; with `file_hash`, only if the file had that content"
-        named = [value for value in (file_hash, config_hash) if value is not None]
-        given = [*hashes, *named] if file_hash is None else [*named[:1], *hashes, *named[1:]]
-        if not 1 <= len(given) <= 2 or (len(given) == 1 and file_hash is not None):
+        given = hashes if config_hash is None else (*hashes, config_hash)
+        given = given if file_hash is None else (file_hash, *given)
+        if len(given) == 1 and file_hash is None:
+            return self._hit(self._first("file_path = ? AND config_hash = ?", (path_key(file_path), given[0])))
+        if len(given) != 2:
             raise TypeError("get_cached takes (file_path, config_hash) or (file_path, file_hash, config_hash)")
-        where, parameters = "file_path = ? AND config_hash = ?", [path_key(file_path), given[-1]]
-        if len(given) == 2:
-            where, parameters = where + " AND file_hash = ?", [*parameters, given[0]]
-        return self._hit(self._first(where, parameters))
+        where = "file_path = ? AND file_hash = ? AND config_hash = ?"
+        return self._hit(self._first(where, (path_key(file_path), *given)))
 
     def find(
         self,
@@ -164,7 +166,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         *,
         force: bool = False,  # Compute in any case?
         memo: Memo | Literal[False] | None = None,  # Remembered hashes; those of the storage, if None
-        logger: logging.Logger | None = None,  # Told of hits, of what was computed, and of failure
+        logger: "Logger | None" = None,  # Told of hits, of what was computed, and of failure
         progress: object | None = None,  # If given, it is handed on: `compute(path, progress)`
         timeout: float | None = None,  # Seconds to wait for who computes the same; as long as it takes, if None
     ) -> Computed[MediaAnalysisRow]:
@@ -183,7 +185,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         self,
         source: Hashed,
         config_hash: str,
-        logger: logging.Logger | None,
+        logger: "Logger | None",
     ) -> Computed[MediaAnalysisRow] | None:
         "A result for these bytes, which is recorded for this path if it was found under another"
         same = "file_hash = ? AND config_hash = ?"
@@ -207,7 +209,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         compute: Callable[..., Analysis],
         progress: object | None,
         force: bool,
-        logger: logging.Logger | None,
+        logger: "Logger | None",
     ) -> Computed[MediaAnalysisRow]:
         "Compute and save a result; nobody else is at it"
         why = FORCED if force else self._why(source, config_hash)

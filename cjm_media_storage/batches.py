@@ -13,8 +13,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .contents import Job, Outcome, PutItem
 from .errors import StorageError
-from .groups import READ_AHEAD, Group, Job, Outcome, PutItem
+from .groups import READ_AHEAD, Group
 from .ingest import Content
 from .putting import PutResult, Putting, check_terms
 from .showing import Shown

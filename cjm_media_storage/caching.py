@@ -8,7 +8,6 @@ __all__ = ['NOTES', 'ROOM', 'LOOK', 'REASON', 'Cache']
 # %% ../nbs/23_caching.ipynb #b323fc7f
 import contextlib
 import functools
-import logging
 import threading
 import time
 
@@ -73,6 +72,8 @@ class Cache:
         try:
             return self._shrink(digest)
         except (StorageError, OSError) as e:  # what was put is stored; the next one tries again
+            import logging  # on use: few programs meet this
+
             logging.getLogger(__name__).warning("the store stays above its quota for now: %s", e)
             return []
 
@@ -88,6 +89,8 @@ class Cache:
             for start in range(0, len(ids), SLICE):
                 gone += self._evict(ids[start : start + SLICE])
             if not ids:
+                import logging  # on use: few programs meet this
+
                 logging.getLogger(__name__).warning("%d bytes over the quota are needed", excess)
         room = min(self.quota - self._total(), LOOK * self.quota)
         with self._mutex:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .content import ContentStore
 from .errors import CollectionRefused
-from .index import USED, Entry
+from .index import COLUMNS, USED, Entry
 from .keeping import needed_by
 from .layout import ALGO, check_namespace, digest_of
 from .parts import Parts
@@ -142,9 +142,8 @@ class _Judge:
             "state = 'live' AND namespace = ifnull(?, namespace) AND id > ?"
             " AND NOT EXISTS (SELECT 1 FROM object_references WHERE object_id = objects.id)"
         )
-        sql = f"SELECT {Entry.COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
-        for row in self.parts.index.database.pages(sql, (namespace,)):
-            entry = Entry(*row)
+        sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
+        for entry in self.parts.index.as_entries(self.parts.index.database.pages(sql, (namespace,))):
             yield Orphan(entry, self.why(entry, pinned), entry.used_at)
 
 # %% ../nbs/35_collecting.ipynb #24309636

@@ -8,13 +8,12 @@ __all__ = ['CACHED', 'SAME_CONTENT', 'COPIED', 'RESTORED', 'NEVER', 'INPUT_CHANG
 
 # %% ../nbs/09c_computing.ipynb #35c21458
 import functools
-import logging
 import os
 import stat as stats
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from .connections import MEMORY
 from .errors import ReadOnlyStore, SourceChanged, SourceError
@@ -23,6 +22,9 @@ from .hashing import hash_dict_canonical, hash_file, parse_hash
 from .memo import Memo, identity, racy
 from .records import PathValue, ResultStorage, Row
 from .showing import Shown
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 # %% ../nbs/09c_computing.ipynb #b49586b9
 CACHED = "cached"  # For this path, these bytes and settings
@@ -154,7 +156,7 @@ class ComputingStorage(ResultStorage[Row]):
     def _keep(
         self,
         row: Row,
-        logger: logging.Logger | None,
+        logger: "Logger | None",
     ) -> Row:  # As it is read from now on
         "Save `row`; a failure is logged, and raised"
         try:
@@ -172,7 +174,7 @@ class ComputingStorage(ResultStorage[Row]):
         self,
         found: Computed[Row],
         wanted: PathValue,  # What it was asked for
-        logger: logging.Logger | None,
+        logger: "Logger | None",
     ) -> Computed[Row]:
         "Tell the journal of a hit, and log how a result was come by"
         if found.hit:

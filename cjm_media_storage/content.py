@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from .batches import Batch, BatchProgress
 from .caching import Cache
+from .contents import Outcome, PutItem
 from cjm_media_storage.errors import (
     AmbiguousHash,
     MissingObject,
@@ -23,7 +24,6 @@ from cjm_media_storage.errors import (
     StoreClosed,
 )
 from .files import DISK, Disk
-from .groups import Outcome, PutItem
 from .index import Entry, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content
 from .keeping import Keeps, needed_by
@@ -260,8 +260,11 @@ class ContentStore(Shown):
         verify: bool = False,  # As in `open`
     ) -> bytes:
         "All bytes of an object"
-        with self.open(hash, verify) as file:
-            return file.read()
+        if verify:
+            with self.open(hash, verify) as file:
+                return file.read()
+        self._use(hash)
+        return self._settled(lambda: self._objects.read(self._putting.trusted(self._entries(hash, None))))
 
     def exists(
         self,
@@ -269,7 +272,7 @@ class ContentStore(Shown):
         namespace: str | None = None,  # Any, if None
     ) -> bool:
         "Does the index list the object?"
-        return bool(self._index.entries(digest_of(hash), namespace))
+        return self._index.lists(digest_of(hash), namespace)
 
     def __contains__(self, hash: str) -> bool:
         return self.exists(hash)

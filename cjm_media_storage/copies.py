@@ -28,8 +28,9 @@ from cjm_media_storage.errors import (
 from .files import NoHardLink, open_inside
 from .hashing import Hasher, hash_file
 from .index import Entry
-from .ingest import Staging, copy_and_hash, same_bytes
+from .ingest import copy_and_hash, same_bytes
 from .layout import ALGO, digest_of, is_object_path
+from .staging import Staging
 
 # %% ../nbs/43_copies.ipynb #4bbf63b6
 _ENDS = (".part", ".aside")  # Ours, and what is in the place of another file for a moment: it may be anybody's

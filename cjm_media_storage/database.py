@@ -281,6 +281,8 @@ class Database(Connections):
         connection = self._mine()
         try:
             with connection.busy:
+                if connection.sqlite is not None and connection.state is None:  # a file that may be written to
+                    return connection.sqlite.execute(sql, parameters).fetchall()
                 for _ in range(PATIENCE):
                     if (rows := self._try_to_fetch(connection, sql, parameters)) is not None:
                         return rows

@@ -7,7 +7,6 @@ __all__ = ['LIMIT', 'WIRES', 'listening', 'record']
 
 # %% ../nbs/08_journal.ipynb #ff3fbf69
 import json
-import logging
 import sys
 from typing import Any
 
@@ -18,7 +17,7 @@ WIRES = ("cjm_substrate.core.wire", "cjm_plugin_system.core.wire")
 
 def listening() -> bool:
     "Does this process look like a worker's?"
-    return any(name in sys.modules for name in WIRES)
+    return not sys.modules.keys().isdisjoint(WIRES)
 
 
 def record(
@@ -37,5 +36,7 @@ def record(
             if call is not None and len(json.dumps([*call, {"event_type": event, "payload": payload}])) <= LIMIT:
                 wire.record_account(event, payload)
         except Exception:
+            import logging  # on use: few programs meet this
+
             logging.getLogger(__name__).warning("the worker's journal refused an entry", exc_info=True)
         return

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from .files import Disk
 from .index import Entry, Index
-from .ingest import Staging
 from .records import from_path
+from .staging import Staging
 
 # %% ../nbs/18_keeping.ipynb #88630cd5
 Keeps = Callable[[Entry], str | None]  # Why must this object stay? In words; None if it need not

@@ -7,20 +7,19 @@ __all__ = ['is_doubtful', 'Objects']
 
 # %% ../nbs/17_objects.ipynb #40508b96
 import contextlib
-import logging
 import os
 import stat as stats
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceChanged, UnsafePath
-from .files import Disk, NoHardLink, inside, open_inside
+from .files import Disk, NoHardLink, PathLike, inside, open_inside
 from .hashing import Hasher
 from .index import Entry, StoredObject
-from .ingest import Incoming, Staging, boot_id, same_bytes
+from .ingest import Incoming, same_bytes
 from .layout import ALGO
+from .staging import Staging, boot_id
 
 # %% ../nbs/17_objects.ipynb #3dcae4af
 def is_doubtful(
@@ -43,14 +42,22 @@ class Objects:
     ) -> None:
         self.root, self._staging, self._disk = root, staging, disk
         self._prefix = f"{os.fspath(root)}/"
+        self._own = f"{os.fspath(root)}/.store/"
         self._object_mode, self.folder_mode = object_mode, folder_mode
+
+    def name(
+        self,
+        entry: Entry,
+    ) -> str:
+        "Where an object is kept, as text"
+        return self._prefix + entry.path
 
     def path(
         self,
         entry: Entry,
     ) -> Path:
         "Where an object is kept"
-        return Path(self._prefix + entry.path)
+        return Path(self.name(entry))
 
     def describe(
         self,
@@ -67,8 +74,8 @@ class Objects:
     def place(
         self,
         incoming: Incoming,
-        elsewhere: Path | None,  # The same bytes in another namespace
-        final: Path,
+        elsewhere: PathLike | None,  # The same bytes in another namespace
+        final: PathLike,
         synced: int = 0,  # As in `folders`
         durable: bool = True,  # Sync the bytes before they are linked, and the folders after?
     ) -> str | None:  # The link mode; 'none' if the bytes were there already; None if `incoming` has none to be copied
@@ -82,11 +89,11 @@ class Objects:
 
     def make_way(
         self,
-        final: Path,
+        final: PathLike,
         seen: set[str] | None = None,  # As in `inside`
-    ) -> list[Path]:  # Folders that got a new name in them
+    ) -> list[str]:  # Folders that got a new name in them
         "Make the folders above `final`; their names are not durable yet"
-        folder = final.parent
+        folder = os.path.dirname(final)
         if inside(self.root, folder, seen=seen):  # before a folder is made in the wrong place
             return []
         made = self._disk.make_folder(folder, self.folder_mode, sync=False)
@@ -95,19 +102,20 @@ class Objects:
 
     def folders(
         self,
-        final: Path,
-        made: list[Path],  # As `make_way` gave it
+        final: PathLike,
+        made: list[str],  # As `make_way` gave it
         synced: int = 0,  # Of the two shard folders above `final`, how many are known to be durable? From the top
-    ) -> list[Path]:  # Those to be synced, so that the name `final` is durable
+    ) -> list[str]:  # Those to be synced, so that the name `final` is durable
         "The folders above `final` that may not be durable yet"
-        shard, above, namespace = final.parents[:3]
-        unknown = [[above, namespace, self.root], [above], []][synced]
+        shard = os.path.dirname(final)
+        above = os.path.dirname(shard)
+        unknown = [[above, os.path.dirname(above), os.fspath(self.root)], [above], []][synced]
         return list(dict.fromkeys([shard, *unknown, *reversed(made)]))
 
     def share(
         self,
-        elsewhere: Path | None,  # The same bytes in another namespace, if there are any
-        final: Path,
+        elsewhere: PathLike | None,  # The same bytes in another namespace, if there are any
+        final: PathLike,
         durable: bool,  # As `link`
     ) -> str | None:  # 'hardlink', or 'none' if the bytes were there already; None if they cannot be shared
         "Give an object a second name; it is not durable yet"
@@ -121,7 +129,7 @@ class Objects:
     def _bring(
         self,
         incoming: Incoming,
-        final: Path,
+        final: PathLike,
         durable: bool,
     ) -> str | None:  # As `place`
         "Link the bytes to their final name; it is not durable yet"
@@ -139,7 +147,7 @@ class Objects:
     def stage(
         self,
         incoming: Incoming,  # With its bytes
-    ) -> Path:  # For the caller to remove, if it is not the one that `incoming` has
+    ) -> str:  # For the caller to remove, if it is not the one that `incoming` has
         "Give bytes a staged file with the permissions of an object; it is not synced yet"
         if incoming.staged is None:
             with self._staging.new() as (path, fd):
@@ -152,9 +160,9 @@ class Objects:
 
     def _second_name(
         self,
-        path: Path,
+        path: str,
         incoming: Incoming,
-    ) -> Path:  # For the caller to remove
+    ) -> str:  # For the caller to remove
         "Give the file that was hashed a staged name; `SourceChanged` if `path` is another one by now"
         second = self._staging.free_name()
         self._disk.link(path, second)
@@ -166,8 +174,8 @@ class Objects:
 
     def link(
         self,
-        path: Path,  # A file with the right bytes; synced, if that is asked for
-        final: Path,
+        path: PathLike,  # A file with the right bytes; synced, if that is asked for
+        final: PathLike,
         durable: bool,  # Sync what is there already, if it is kept? It is not durable yet, else
     ) -> bool:  # False: the right bytes were there
         "Link `path` to `final`; what is there already is kept if it is right, else quarantined"
@@ -180,15 +188,15 @@ class Objects:
 
     def _try_link(
         self,
-        path: Path,
-        final: Path,
+        path: PathLike,
+        final: PathLike,
     ) -> bool:  # False: the name is taken
         "Give `path` the name `final`, in one step; a staged file is renamed where there are no hard links"
         with contextlib.suppress(FileExistsError):
             try:
                 self._disk.link(path, final)
             except NoHardLink:
-                if not path.is_relative_to(self.root / ".store"):  # staged, or in the trash
+                if not os.fspath(path).startswith(self._own):  # staged, or in the trash
                     raise
                 self._disk.rename_new(path, final)
             return True
@@ -196,7 +204,7 @@ class Objects:
 
     def _is_right(
         self,
-        final: Path,
+        final: PathLike,
     ) -> bool:
         "Are the bytes at `final` those of its name?"
         try:
@@ -204,12 +212,12 @@ class Objects:
         except (IsADirectoryError, FileNotFoundError):
             return False
         with open(fd, "rb", buffering=0) as file:
-            return Hasher().read(file).digest == final.name.partition(".")[0]
+            return Hasher().read(file).digest == os.path.basename(final).partition(".")[0]
 
     def _heal(
         self,
-        path: Path,  # A synced file
-        final: Path,
+        path: PathLike,  # A synced file
+        final: PathLike,
     ) -> bool:  # False: the name is taken again
         "Put `path` in the place of wrong bytes, which are kept"
         kept = self._quarantine_name(final)
@@ -226,17 +234,19 @@ class Objects:
                 self._disk.rename(final, kept)
             self._disk.sync_folder(folder)
             healed = self._try_link(path, final)
+        import logging  # on use: few programs meet this
+
         logging.getLogger(__name__).warning("%s held other bytes, which are now in %s", final, folder)
         return healed
 
     def _quarantine_name(
         self,
-        path: Path,
+        path: PathLike,
     ) -> Path:
         "A free name in quarantine"
         folder = self.root / ".store" / "quarantine"
         self._disk.make_folder(folder, self.folder_mode)
-        return folder / f"{path.name}.{time.time_ns()}"
+        return folder / f"{os.path.basename(path)}.{time.time_ns()}"
 
     def quarantine(
         self,
@@ -259,7 +269,7 @@ class Objects:
         seen: set[str] | None = None,  # As in `inside`
     ) -> Entry | None:  # The same with the size and time of today; None if the bytes are gone or wrong
         "Is the object's file as it was when it was stored? If in doubt, its bytes decide"
-        name = self._prefix + entry.path
+        name = self.name(entry)
         try:
             inside(self.root, os.path.dirname(name), seen=seen)
             stat = os.lstat(name)
@@ -272,13 +282,12 @@ class Objects:
         as_stored = stat.st_size == entry.size and stat.st_mtime_ns == entry.mtime_ns
         if as_stored and not read and not is_doubtful(entry):
             return entry
-        path = Path(name)
-        if not self._is_right(path):
+        if not self._is_right(name):
             return None
-        now = replace(entry, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+        now = entry._replace(size=stat.st_size, mtime_ns=stat.st_mtime_ns)
         if is_doubtful(entry):
             return self.make_durable(now)
-        self._disk.sync_file(path)
+        self._disk.sync_file(name)
         return now
 
     def make_durable(
@@ -286,23 +295,23 @@ class Objects:
         entry: Entry,  # Its bytes are right
     ) -> Entry:  # To be written to the index
         "Sync an object that was not, and all folders above it"
-        path = self.path(entry)
+        path = self.name(entry)
         self._disk.sync_file(path)
         for folder in self.folders(path, []):
             self._disk.sync_folder(folder)
-        return replace(entry, boot="")
+        return entry._replace(boot="")
 
     def trusted(
         self,
         entry: Entry,  # A doubtful one
     ) -> Entry:  # To be written to the index, if it is another
         "Read an object before it is believed; `MissingObject` or `CorruptObject` if its bytes are not right"
-        path = self.path(entry)
+        path = self.name(entry)
         if self._is_right(path):
             with contextlib.suppress(ReadOnlyStore):  # it is read again the next time
                 return self.make_durable(entry)
             return entry
-        raise (CorruptObject if os.path.lexists(path) else MissingObject)(f"{ALGO}:{entry.digest}", os.fspath(path))
+        raise (CorruptObject if os.path.lexists(path) else MissingObject)(f"{ALGO}:{entry.digest}", path)
 
     def open(
         self,
@@ -310,19 +319,33 @@ class Objects:
         verify: bool,  # Hash the bytes first?
     ) -> BinaryIO:
         "Open the first file that is there; `MissingObject` if none is, `CorruptObject` if its bytes are wrong"
-        hash = f"{ALGO}:{entries[0].digest}"
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                try:
-                    file = os.fdopen(open_inside(self.root, self.path(entry)), "rb")
-                except IsADirectoryError as e:
-                    raise CorruptObject(hash, os.fspath(self.path(entry))) from e
-                break
-        else:
-            raise MissingObject(hash, os.fspath(self.path(entries[0])))
+        fd, name = self._first_there(entries)
+        file = os.fdopen(fd, "rb")
         if verify:
-            if Hasher().read(file).hash != hash:
+            if Hasher().read(file).digest != entries[0].digest:
                 file.close()
-                raise CorruptObject(hash, os.fspath(self.path(entry)))
+                raise CorruptObject(f"{ALGO}:{entries[0].digest}", name)
             file.seek(0)
         return file
+
+    def read(
+        self,
+        entries: list[Entry],  # As `open`
+    ) -> bytes:
+        "All bytes of the first file that is there, in fewer calls than by `open`"
+        with open(self._first_there(entries)[0], "rb", buffering=0) as file:
+            return file.readall()
+
+    def _first_there(
+        self,
+        entries: list[Entry],
+    ) -> tuple[int, str]:  # File descriptor, and name
+        for entry in entries:
+            name = self.name(entry)
+            try:
+                return open_inside(self.root, name), name
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError as e:
+                raise CorruptObject(f"{ALGO}:{entry.digest}", name) from e
+        raise MissingObject(f"{ALGO}:{entries[0].digest}", self.name(entries[0]))

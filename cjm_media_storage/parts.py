@@ -14,7 +14,6 @@ from pathlib import Path
 from .errors import LocksUnreliable, ReadOnlyStore, StoreUnavailable
 from .files import Disk
 from .index import Index
-from .ingest import Staging
 from .keeping import Pins
 from .layout import check_not_moving, read_id
 from .locks import FileLock, ThreadLock
@@ -22,6 +21,7 @@ from .memo import Memo
 from .objects import Objects
 from .putting import Putting
 from .snapshots import Snapshots
+from .staging import Staging
 from .trash import Trash
 
 # %% ../nbs/25_parts.ipynb #9f9f9cfe

@@ -6,17 +6,19 @@
 __all__ = ['MediaProcessingStorage']
 
 # %% ../nbs/11_processing.ipynb #216bb42c
-import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .computing import Computed, ComputingStorage, hashed
 from .jobs import COLUMNS, Jobs, MediaProcessingRow, read_job, write_job
 from .making import Making, OutputStore, wanted_output
 from .memo import Memo
 from .records import PathValue, file_has_hash, path_key
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 # %% ../nbs/11_processing.ipynb #1091314d
 _CACHE_INDEX = """CREATE UNIQUE INDEX idx_processing_cache
@@ -93,7 +95,7 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
         parameters: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         config_hash: str = "",
-        logger: logging.Logger | None = None,  # Told of success and failure
+        logger: "Logger | None" = None,  # Told of success and failure
     ) -> bool:  # Was it saved?
         "Save a job as `save` does, but log a failure instead of raising it"
         paths = (input_path, input_hash, output_path, output_hash)
@@ -156,7 +158,7 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
         force: bool = False,  # Compute in any case?
         overwrite: bool = False,  # May a file at `output_path` go that no job has put there?
         memo: Memo | Literal[False] | None = None,  # Remembered hashes; those of the storage, if None
-        logger: logging.Logger | None = None,  # Told of hits, of what was computed, and of failure
+        logger: "Logger | None" = None,  # Told of hits, of what was computed, and of failure
         progress: object | None = None,  # If given, it is handed on: `compute(path, progress)`
         timeout: float | None = None,  # Seconds to wait for others; as long as they need, if None
     ) -> Computed[MediaProcessingRow]:

@@ -7,13 +7,13 @@ __all__ = ['NO_LIMITS', 'PutResult', 'Facts', 'Terms', 'check_terms', 'Spot', 'P
 
 # %% ../nbs/20_putting.ipynb #bf93f3a6
 import contextlib
-import logging
 import os
 import stat as stats
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceError, StoreBusy
 from .files import Disk, NoHardLink
@@ -24,8 +24,6 @@ from cjm_media_storage.ingest import (
     Incoming,
     Known,
     Limits,
-    Staging,
-    boot_id,
     open_source,
     receive,
     same_bytes,
@@ -42,6 +40,7 @@ from .locks import FileLock
 from .memo import Memo
 from .objects import Objects, is_doubtful
 from .records import path_key, to_path, to_text
+from .staging import Staging, boot_id
 from .trash import Trash
 
 # %% ../nbs/20_putting.ipynb #85e625f7
@@ -110,8 +109,7 @@ def check_terms(
     return Terms(facts, limits, follow_symlinks, move, durable=move or durability != "none")
 
 # %% ../nbs/20_putting.ipynb #3b59b9b6
-@dataclass(frozen=True)
-class Spot:
+class Spot(NamedTuple):
     "Where bytes belong, and what is there"
 
     entry: Entry  # The row to be written; of a known object, what it must be now
@@ -249,6 +247,8 @@ class Putting:
         elif os.path.samestat(now, os.stat(result.path)):
             raise CorruptObject(result.hash, os.fspath(result.path))
         else:
+            import logging  # on use: few programs meet this
+
             logging.getLogger(__name__).warning("%s changed after it was stored, and was left in place", path)
 
     def _is_object(
@@ -270,7 +270,7 @@ class Putting:
         with self.lock.shared():  # from the first look to the commit: nothing is collected in between
             self.check_root()
             spot = self.look(incoming, terms, self.index.entries(digest, trashed=True))
-            final = self.objects.path(spot.entry)
+            final = self.objects.name(spot.entry)
             link_mode = "none" if spot.known else self._place(incoming, spot, final)
             if link_mode is None:
                 return None
@@ -312,9 +312,9 @@ class Putting:
         self,
         incoming: Incoming,
         spot: Spot,
-        final: Path,
+        final: str,
     ) -> str | None:  # As `Objects.place`
-        elsewhere = self.objects.path(spot.elsewhere) if spot.elsewhere else None
+        elsewhere = self.objects.name(spot.elsewhere) if spot.elsewhere else None
         return self.objects.place(incoming, elsewhere, final, self.synced(spot.entry), spot.durable)
 
     def synced(
@@ -327,7 +327,7 @@ class Putting:
     def placed(
         self,
         spot: Spot,
-        final: Path,  # Where they are
+        final: str,  # Where they are
     ) -> Entry:
         "The row of an object whose bytes are in place"
         entry, stat = spot.entry, os.stat(final)
@@ -348,10 +348,10 @@ class Putting:
         entry: Entry,
         created: bool,
         link_mode: str,
-        final: Path | None = None,  # Where it is, if that is known
+        final: str | None = None,  # Where it is, if that is known
     ) -> PutResult:
         "What is told of an object that was put"
-        path = final or self.objects.path(entry)
+        path = Path(final or self.objects.name(entry))
         facts = (f"{ALGO}:{entry.digest}", entry.size, entry.namespace, entry.extension, path, entry.created_at)
         return PutResult(*facts, created, link_mode)
 
@@ -394,7 +394,7 @@ class Putting:
         entries: list[Entry],  # The same bytes in one or more namespaces
     ) -> list[Entry]:  # Those that can be read
         "Read what was never synced, if the machine was started again since, before it is believed"
-        if not any(is_doubtful(entry) for entry in entries):
+        if not any(map(is_doubtful, entries)):
             return entries
         right, error = [], None
         for entry in entries:

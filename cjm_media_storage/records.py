@@ -9,18 +9,20 @@ __all__ = ['PathValue', 'Row', 'Self', 'to_json', 'from_json', 'to_text', 'path_
 # %% ../nbs/09_records.ipynb #fa2d4721
 import errno
 import json
-import logging
 import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from .database import Database
 from .errors import CorruptDatabase, InvalidRecord
 from .hashing import hash_file, parse_hash
 from .journal import listening, record
 from .showing import Shown
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 # %% ../nbs/09_records.ipynb #672cf1d5
 def _problem(
@@ -99,14 +101,15 @@ def path_key(
     path: PathValue,
 ) -> str | bytes:  # As it stands in a row
     "How `path` is written in a row: its text, or its bytes where they are no text; `InvalidRecord` if it is no path"
-    text = os.fsdecode(path)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+    text = path if isinstance(path, str) else os.fsdecode(path)
+    if not text.isascii():
         try:
-            return os.fsencode(text)
-        except UnicodeEncodeError as e:
-            raise InvalidRecord(ascii(text), "it is not a path") from e
+            text.encode()
+        except UnicodeEncodeError:
+            try:
+                return os.fsencode(text)
+            except UnicodeEncodeError as e:
+                raise InvalidRecord(ascii(text), "it is not a path") from e
     return text
 
 
@@ -209,8 +212,8 @@ class ResultStorage(Shown, Generic[Row]):
     ) -> Row | None:
         "The newest row that `where` selects"
         sql = f"SELECT {self.COLUMNS} FROM {self.TABLE} WHERE {where} LIMIT 1"
-        values = self._database.fetch_one(sql, parameters)
-        return None if values is None else self._row(values)
+        rows = self._database.fetch(sql, parameters)
+        return self._row(rows[0]) if rows else None
 
     def _hit(
         self,
@@ -224,7 +227,7 @@ class ResultStorage(Shown, Generic[Row]):
     def _logged(
         self,
         row: Row,
-        logger: logging.Logger | None,
+        logger: "Logger | None",
     ) -> bool:  # Was it saved?
         "Save `row`, and log a failure instead of raising it"
         try:

@@ -10,7 +10,6 @@ __all__ = ['Fact', 'VERSION', 'CHUNK', 'KEPT', 'DAY', 'HOUR', 'facts_of', 'is_so
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
 import sqlite3
@@ -351,6 +350,8 @@ class Snapshots:
         try:
             return work()
         except (StorageError, OSError, sqlite3.Error) as e:
+            import logging  # on use: few programs meet this
+
             logging.getLogger(__name__).warning("no snapshot of the index of %s was taken: %s", self._root, e)
             return False
 

@@ -15,10 +15,9 @@ __all__ = ['AmbiguousHash', 'BatchProgress', 'CollectionRefused', 'Computed', 'C
            'hash_file', 'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
 
 # %% ../nbs/46_storage.ipynb #fccc3bb6
-from .analysis import MediaAnalysisRow, MediaAnalysisStorage
-from .batches import BatchProgress
-from .computing import Computed
-from .content import ContentStore
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from cjm_media_storage.errors import (
     AmbiguousHash,
     CollectionRefused,
@@ -60,23 +59,69 @@ from cjm_media_storage.errors import (
     UnsafePath,
     UnsupportedFormat,
 )
-from .groups import Outcome, PutItem
-from cjm_media_storage.hashing import (
-    FileHash,
-    Hasher,
-    hash_bytes,
-    hash_dict_canonical,
-    hash_file,
-    hash_files,
-    parse_hash,
-    verify_hash,
-)
-from .index import Reference, Source, StoredObject, without_credentials
-from .jobs import MediaProcessingRow
-from .memo import Memo
-from .processing import MediaProcessingStorage
-from .putting import PutResult
-from .trash import Trash, Trashed
+
+if TYPE_CHECKING:
+    from cjm_media_storage.analysis import MediaAnalysisRow, MediaAnalysisStorage
+    from cjm_media_storage.batches import BatchProgress
+    from cjm_media_storage.computing import Computed
+    from cjm_media_storage.content import ContentStore
+    from cjm_media_storage.contents import Outcome, PutItem
+    from cjm_media_storage.hashing import (
+        FileHash,
+        Hasher,
+        hash_bytes,
+        hash_dict_canonical,
+        hash_file,
+        hash_files,
+        parse_hash,
+        verify_hash,
+    )
+    from cjm_media_storage.index import Reference, Source, StoredObject, without_credentials
+    from cjm_media_storage.jobs import MediaProcessingRow
+    from cjm_media_storage.memo import Memo
+    from cjm_media_storage.processing import MediaProcessingStorage
+    from cjm_media_storage.putting import PutResult
+    from cjm_media_storage.trash import Trash, Trashed
+
+# %% ../nbs/46_storage.ipynb #666ae580
+_ROOMS = {
+    "analysis": ("MediaAnalysisRow", "MediaAnalysisStorage"),
+    "batches": ("BatchProgress",),
+    "computing": ("Computed",),
+    "content": ("ContentStore",),
+    "contents": ("Outcome", "PutItem"),
+    "hashing": (
+        "FileHash",
+        "Hasher",
+        "hash_bytes",
+        "hash_dict_canonical",
+        "hash_file",
+        "hash_files",
+        "parse_hash",
+        "verify_hash",
+    ),
+    "index": ("Reference", "Source", "StoredObject", "without_credentials"),
+    "jobs": ("MediaProcessingRow",),
+    "memo": ("Memo",),
+    "processing": ("MediaProcessingStorage",),
+    "putting": ("PutResult",),
+    "trash": ("Trash", "Trashed"),
+}
+
+
+def __getattr__(
+    name: str,
+) -> Any:
+    "Load `name` from its room, once"
+    room = next((room for room, names in _ROOMS.items() if name in names), None)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"cjm_media_storage.{room}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for names in _ROOMS.values() for name in names)})
 
 # %% ../nbs/46_storage.ipynb #5ad315ae
 _all_ = [

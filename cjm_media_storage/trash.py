@@ -395,7 +395,7 @@ class Trash(Shown):
             stat = os.fstat(file.fileno())
         if found.hash != hash:
             raise CorruptObject(hash, os.fspath(self._objects.quarantine(path)))
-        bytes_there = Incoming(path.name, entry.extension, hash, found.size, staged=path, stat=stat)
+        bytes_there = Incoming(path.name, entry.extension, hash, found.size, staged=os.fspath(path), stat=stat)
         self._objects.place(bytes_there, None, self._objects.path(entry))
 
     def _revive(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from .content import ContentStore
 from .errors import InvalidHash, ObjectNotFound, StorageError, StoreUnavailable
-from .index import Entry
+from .index import COLUMNS, Entry
 from .layout import ALGO, check_namespace, digest_of
 from .looking import LEVELS, Looker, confirm, describe
 from .parts import Parts
@@ -65,7 +65,7 @@ class Scope:
         parts: Parts,
         now: float,
     ) -> Iterator[Entry]:
-        sql = f"""SELECT {Entry.COLUMNS} FROM objects WHERE state = 'live'
+        sql = f"""SELECT {COLUMNS} FROM objects WHERE state = 'live'
             AND namespace = ifnull(?, namespace) AND digest >= ? AND digest < ?
             AND checked_at = ? AND objects.id > ? ORDER BY objects.id LIMIT ?"""
         where = (self.namespace, self.prefix, self.prefix + "g")

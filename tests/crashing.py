@@ -47,12 +47,12 @@ class Tape(Disk):
         return os.stat(path, follow_symlinks=False).st_ino
 
     def make_folder(self, path, mode=0o755, sync=True):
-        if not path.is_dir():
-            self.make_folder(path.parent, mode, sync)  # so that each is noted
+        if not os.path.isdir(path):
+            self.make_folder(os.path.dirname(path), mode, sync)  # so that each is noted
             changed = super().make_folder(path, mode, sync=False)
             self.note("make", path)
             if sync:
-                self.sync_folder(path.parent)
+                self.sync_folder(os.path.dirname(path))
             return changed
         return []
 
@@ -74,12 +74,12 @@ class Tape(Disk):
     def rename(self, source, target):
         inode = self._inode(source)
         super().rename(source, target)
-        self.note("move", source, inode=inode, other=target.relative_to(self.root).as_posix())
+        self.note("move", source, inode=inode, other=Path(target).relative_to(self.root).as_posix())
 
     def rename_new(self, source, target):
         inode = self._inode(source)
         super().rename_new(source, target)
-        self.note("move", source, inode=inode, other=target.relative_to(self.root).as_posix())
+        self.note("move", source, inode=inode, other=Path(target).relative_to(self.root).as_posix())
 
     def unlink(self, path):
         if os.path.lexists(path):

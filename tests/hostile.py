@@ -233,6 +233,7 @@ EVIL = {  # What somebody has done to the index
         }.items()
         for value in values
     },
+    "objects.id is the highest": f"UPDATE objects SET id = {(1 << 63) - 1} WHERE id = (SELECT max(id) FROM objects)",
     "sources.location": f"UPDATE sources SET location = '{OUT}' || id",
     "sources.location that is no text": "UPDATE sources SET location = CAST(x'ff' AS TEXT) || id",
     "sources.provider": "UPDATE sources SET provider = x'ff'",

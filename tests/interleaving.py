@@ -96,7 +96,7 @@ class ArmedDisk(Disk):
 
         def armed(*args, **options):
             if POINTS.fine or not name.startswith(UNSEEN):
-                kinds = [place(each) for each in args if isinstance(each, Path)]
+                kinds = [place(each) for each in args if isinstance(each, str | Path)]
                 POINTS.pass_by(" ".join([name, " to ".join(kinds)]))
             return attribute(*args, **options)
 

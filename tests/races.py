@@ -75,6 +75,10 @@ def read(store, place):
         return (beginning + file.read()).decode()
 
 
+def read_all(store, place):
+    return store.read(HASH).decode()
+
+
 def delete(store, place):
     store.delete(HASH)
     return "deleted"
@@ -166,7 +170,7 @@ def rebuild(place):
 
 
 WITHOUT_STORE = {"begin": begin, "rebuild": rebuild}
-USE = (put, put_many, refer, pin, read, publish, overwrite, unpublish, sync, write_down, check, close)
+USE = (put, put_many, refer, pin, read, read_all, publish, overwrite, unpublish, sync, write_down, check, close)
 CLEAR_UP = (delete, restore, purge, collect, heal, move, evict)
 STEPS_ALONE = (add, outgrow, finish_evict)
 WITH_STORE = {each.__name__: each for each in (*USE, *CLEAR_UP, *STEPS_ALONE)}

@@ -1,8 +1,10 @@
 "A disk that writes down what it is asked, in order"
 
+from pathlib import Path
+
 from cjm_media_storage.files import Disk
 
-calls = []  # Names and arguments
+calls = []  # Names and arguments; paths are `Path`
 
 
 class Recorder(Disk):
@@ -15,7 +17,7 @@ class Recorder(Disk):
 
         def recorded(*args, **options):
             result = attribute(*args, **options)
-            calls.append((name, args))
+            calls.append((name, tuple(Path(each) if isinstance(each, str) else each for each in args)))
             return result
 
         return recorded

@@ -102,7 +102,7 @@ class Full(Disk):
     "A disk that is full after some objects"
 
     def create(self, path):
-        if path.parent.parent.name == "staging" and path.name.isdigit():
+        if Path(path).parent.parent.name == "staging" and Path(path).name.isdigit():
             created.append(path)
             if len(created) > 23:
                 raise NoSpace(os.fspath(path))

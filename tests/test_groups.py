@@ -11,7 +11,8 @@ from recording import Recorder, calls
 from cjm_media_storage import files
 from cjm_media_storage import memo as memo_module
 from cjm_media_storage.files import Disk
-from cjm_media_storage.ingest import SMALL, Staging, boot_id
+from cjm_media_storage.ingest import SMALL
+from cjm_media_storage.staging import Staging, boot_id
 from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,
@@ -501,3 +502,13 @@ def test_an_unknown_durability(store):
             call(b"a poster", durability="very")
     with pytest.raises(ValueError):
         store.put(b"a poster", durability="batch")
+
+
+@pytest.mark.parametrize("known", [b"a poster", b"a newer poster"])
+def test_what_a_location_gave_last_in_a_group_is_its_newest(store, known):
+    "Whichever of them is new to the store"
+    url = "https://example.org/poster.jpg"
+    store.put(known, source="https://example.org/another.jpg")
+    contents = [PutItem(b"a poster", source=url), PutItem(b"a newer poster", source=url)]
+    assert all(outcome.result for outcome in store.put_many(contents))
+    assert [source.hash for source in store.find_by_source(url)] == [hash_bytes(item.content) for item in contents]

@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
@@ -62,7 +61,7 @@ def test_only_what_is_new_is_written(index):
 
 def test_what_is_durable_is_never_said_not_to_be(index):
     "Somebody else made it durable, after we looked and before we wrote"
-    unsynced = replace(entry(), boot="this boot")
+    unsynced = entry()._replace(boot="this boot")
     assert index.commit(unsynced)
     (seen,) = index.entries(DIGEST)
     index.commit(entry())
@@ -146,5 +145,5 @@ def test_fault_27_a_row_that_took_the_number_of_another_gets_nothing_of_it(index
     assert other.id == gone.id
     with pytest.raises(ObjectNotFound):
         index.commit(gone, reference=NewReference("movie:1"))
-    index.correct(replace(gone, size=99))
+    index.correct(gone._replace(size=99))
     assert (index.entries("cd" * 32), index.references("1", ())) == ([other], [])

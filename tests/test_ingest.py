@@ -4,15 +4,14 @@ import io
 import os
 import socket
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from on_disk import ODD_NAMES, staged, tree, unprivileged
 
 from cjm_media_storage import hashing
 from cjm_media_storage.files import Disk
-from cjm_media_storage.ingest import SMALL, Staging
-from cjm_media_storage.locks import FileLock
+from cjm_media_storage.ingest import SMALL
+from cjm_media_storage.staging import Staging
 from cjm_media_storage.storage import (
     ContentStore,
     Hasher,
@@ -298,62 +297,6 @@ def test_fault_54_an_interpreter_that_ends_in_the_middle_of_a_put(store, program
     assert len(staged(store)) == 1
     with ContentStore(store.root) as again:
         assert (staged(again), len(again)) == ([], 0)
-
-
-def test_staging_of_a_living_process_is_left_alone(store):
-    with store.parts.staging.file() as (path, _):
-        ContentStore(store.root).close()
-        assert path.exists()
-
-
-def test_fault_57_without_locks_that_work_nothing_is_swept(store, tmp_path):
-    left = store.root / ".store" / "staging" / "boot-1-2"
-    left.mkdir(parents=True)
-    (left / "0").write_bytes(b"somebody may still be writing this")
-    with ContentStore(store.root, disk=Disk(flock=False)) as without:
-        assert not without.locks_work
-        assert without.put(b"a poster").created
-    assert (left / "0").exists()
-    ContentStore(store.root).close()
-    assert not left.exists()
-
-
-def test_a_staging_folder_that_is_swept_before_it_is_locked(store, monkeypatch):
-    "Whoever opened the store at that moment made a put fail"
-
-    def sweep_and_chmod(path, mode):
-        if path.parent.name == "staging" and not swept:
-            swept.append(path)
-            path.rmdir()
-        chmod(path, mode)
-
-    swept, chmod = [], os.chmod
-    monkeypatch.setattr(os, "chmod", sweep_and_chmod)
-    assert store.put(b"a poster").created
-    assert len(swept) == 1
-
-
-def test_threads_that_begin_together_share_one_locked_staging_folder(tmp_path, monkeypatch):
-    "The second thread gave up the first one's lock, and whoever opened the store swept what both had staged"
-
-    class Slow(Disk):
-        def make_folder(self, path, mode=0o755, sync=True):
-            made = super().make_folder(path, mode, sync)
-            if path.parent.name == "staging" and not second:
-                second.append(pool.submit(store.put, b"another"))
-                wait(second, timeout=0.1)  # it would get this far, too, if it did not wait for us
-            return made
-
-    second, opened, lock = [], [], FileLock.exclusive
-
-    def counted(self):
-        opened.append(self.path)
-        return lock(self)
-
-    with ContentStore(tmp_path / "store", disk=Slow()) as store, ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(FileLock, "exclusive", counted)
-        assert store.put(b"a poster").hash != second[0].result().hash
-    assert len(opened) == 1
 
 
 def test_a_thread_goes_on_putting_large_files_when_the_main_thread_has_ended(tmp_path, program):

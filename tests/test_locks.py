@@ -370,12 +370,12 @@ def test_nobody_sweeps_the_staging_folder_of_one_who_lives(tmp_path, program):
     text = """
     import os, sys
     from pathlib import Path
-    from cjm_media_storage.ingest import Staging
+    from cjm_media_storage.staging import Staging
     for _ in range(150):
         staging = Staging(Path(sys.argv[1]))
         with staging.file() as (path, _):
             Staging(Path(sys.argv[1])).close()  # sweeps what the dead left
-            assert path.exists(), "swept while it was used"
+            assert os.path.exists(path), "swept while it was used"
         staging.close()
     """
     for each in [program.start(text, tmp_path / "staging") for _ in range(6)]:

@@ -5,6 +5,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from on_disk import staged, tree
@@ -175,7 +176,7 @@ def test_fault_12_a_file_that_is_replaced_while_it_is_moved(tmp_path):
     class Replacing(Disk):
         def make_folder(self, path, mode=0o755, sync=True):  # between the hashing and the link
             made = super().make_folder(path, mode, sync)
-            if "assets" in path.parts and not newer.exists():
+            if "assets" in Path(path).parts and not newer.exists():
                 newer.write_bytes(b"a newer poster")
                 newer.chmod(0o640)
                 os.link(newer, tmp_path / "second")
@@ -196,7 +197,7 @@ def test_a_moved_file_that_somebody_still_writes_is_no_success(tmp_path):
     class Written(Disk):
         def sync_folder(self, path):
             super().sync_folder(path)
-            if path.parent.parent.name == "assets":
+            if Path(path).parent.parent.name == "assets":
                 writer.write(b", and more")
 
     with open(source, "ab", buffering=0) as writer, ContentStore(tmp_path / "store", disk=Written()) as store:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -339,7 +340,7 @@ def test_the_names_of_what_is_found_are_durable_too(root):
 
     class Noting(Disk):
         def sync_folder(self, path):
-            synced.append(path)
+            synced.append(Path(path))
             super().sync_folder(path)
 
     rebuild_index(root, disk=Noting())

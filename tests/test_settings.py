@@ -4,9 +4,11 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
 from nbdev.config import get_config
 
 import cjm_media_storage
+from cjm_media_storage import storage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +41,7 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
     # errors are raised in all the others; the other two are faces of them
     assert names - tests == {"errors", "maintenance", "storage"}
     assert tests - names == {
+        "benchmarks",
         "built",
         "crashes",
         "hammer",
@@ -63,3 +66,11 @@ def test_every_promise_in_faults_md_is_tested_and_every_such_test_is_listed():
     }
     sources = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
     assert {int(number) for number in re.findall(r"def test_fault_(\d+)_", sources)} == listed
+
+
+def test_the_public_face_gives_every_name_that_it_lists():
+    "Each is loaded from its room on first use, and looked for by its name alone"
+    assert all(getattr(storage, name).__name__ == name for name in storage.__all__)
+    assert set(storage.__all__) <= set(dir(storage))
+    with pytest.raises(AttributeError, match="'nothing'"):
+        _ = storage.nothing

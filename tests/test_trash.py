@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 from on_disk import memory_disk, tree, unprivileged
@@ -463,10 +464,10 @@ class Hooked(Disk):
 
         def hooked(*args):
             if before:
-                work(*args)
+                work(*(Path(each) if isinstance(each, str) else each for each in args))
             result = call(*args)
             if not before:
-                work(*args)
+                work(*(Path(each) if isinstance(each, str) else each for each in args))
             return result
 
         object.__setattr__(self, name, hooked)

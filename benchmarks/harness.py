@@ -1,0 +1,182 @@
+"""Work that several contenders do in turn, A B C A B C, so that a busy machine slows them all alike.
+
+Each contender gets a fresh folder a round. Nothing is deleted between rounds: on ext4 a freed inode is not used again
+for minutes, and each create looks past all of them. The folders go when all is measured.
+"""
+
+import contextlib
+import gc
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Timed = Callable[[], object]  # May give the seconds that count, where those of the clock do not
+Steps = Generator[Timed, None, None]  # Sets up, gives what is timed, and cleans up
+Prepare = Callable[[Path], Steps]  # Takes a fresh folder
+
+
+class NotHere(Exception):
+    "A contender that this machine lacks"
+
+
+@dataclass(frozen=True)
+class Scale:
+    "How much work; a tiny run only shows that everything runs"
+
+    name: str
+    files: int  # Of `file_size` each
+    file_size: int  # Bytes
+    media: int  # Files of ten times `file_size`
+    large: int  # Bytes of the one large file
+    rows: int
+    many_rows: int  # In the table that is to be as fast as a small one
+
+
+SCALES = {
+    "tiny": Scale("tiny", 8, 2_000, 4, 2 << 20, 20, 40),
+    "small": Scale("small", 2_000, 50_000, 400, 256 << 20, 4_000, 100_000),
+    "full": Scale("full", 10_000, 50_000, 2_000, 2 << 30, 20_000, 1_000_000),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    "What our rate divided by that of another contender is to be"
+
+    other: str
+    ratio: float
+
+    def __str__(self) -> str:
+        return f"{self.other} x {self.ratio:g}"
+
+
+@dataclass(frozen=True)
+class Work:
+    "The same work for all contenders; 'ours' is the one whose ratio counts"
+
+    name: str
+    unit: str
+    count: float  # Units in one run
+    contenders: dict[str, Prepare]
+    targets: Sequence[Target] = ()
+    note: str = ""  # State of the page cache, and what is not alike
+
+
+@dataclass
+class Runs:
+    "What was measured of one contender"
+
+    wall: list[float] = field(default_factory=list)  # Seconds, a round each
+    cpu: list[float] = field(default_factory=list)  # Seconds of all threads, user and system
+    missing: str = ""  # Why it did not run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    "What was measured of one piece of work"
+
+    work: Work
+    runs: dict[str, Runs]
+
+    def rate(self, name: str) -> float:  # 0 if it did not run
+        "Units a second, in the median round"
+        wall = self.runs[name].wall
+        return self.work.count / statistics.median(wall) if wall else 0.0
+
+    def ratio(self, other: str) -> float | None:  # None if one of the two did not run
+        "The median of our rates divided by those of `other` in the same round"
+        ours, theirs = self.runs["ours"].wall, self.runs[other].wall if other in self.runs else []
+        return statistics.median(t / o for o, t in zip(ours, theirs, strict=True)) if ours and theirs else None
+
+    def spread(self, name: str) -> float:
+        "How far the rounds lie apart: from the slowest to the fastest, as a part of the median"
+        wall = self.runs[name].wall
+        return (max(wall) - min(wall)) / statistics.median(wall)
+
+
+def _cpu() -> float:
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
+
+
+def _measure(prepare: Prepare, folder: Path, runs: Runs) -> None:
+    "One round of one contender"
+    folder.mkdir()
+    with contextlib.closing(prepare(folder)) as steps:
+        try:
+            timed = next(steps)
+        except (NotHere, ImportError) as e:
+            runs.missing = str(e)
+            return
+        gc.collect()
+        cpu, wall = _cpu(), time.perf_counter()
+        told = timed()
+        runs.wall.append(told if isinstance(told, float) else time.perf_counter() - wall)
+        runs.cpu.append(_cpu() - cpu)
+        next(steps, None)
+
+
+def measure(work: Work, rounds: int, folder: Path) -> Outcome:
+    "Let all contenders work in turn"
+    runs = {name: Runs() for name in work.contenders}
+    for n in range(rounds):
+        for m, (name, prepare) in enumerate(work.contenders.items()):
+            if not runs[name].missing:
+                _measure(prepare, folder / f"{n}-{m}", runs[name])
+    return Outcome(work, runs)
+
+
+def measure_all(works: Iterator[Work], rounds: int, folder: Path) -> Iterator[Outcome]:
+    "Each work in a folder of its own"
+    for n, work in enumerate(works):
+        (place := folder / f"work-{n}").mkdir()
+        yield measure(work, rounds, place)
+
+
+@contextlib.contextmanager
+def scratch(parent: str | None) -> Iterator[Path]:
+    "A folder for all that is written, which goes at the end"
+    folder = Path(tempfile.mkdtemp(prefix="media-storage-benchmarks-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---- what is told
+
+
+def table(outcome: Outcome) -> Iterator[str]:
+    "Lines for people"
+    work = outcome.work
+    yield f"{work.name} ({work.count:,.0f} {work.unit})" + (f": {work.note}" if work.note else "")
+    targets = {target.other: target.ratio for target in work.targets}
+    for name, runs in outcome.runs.items():
+        if runs.missing:
+            yield f"  {name:34} not here: {runs.missing}"
+            continue
+        cpu = 1e6 * statistics.median(runs.cpu) / work.count
+        line = (
+            f"  {name:34} {outcome.rate(name):12,.1f}/s  +-{50 * outcome.spread(name):3.0f} %  {cpu:10,.1f} us CPU each"
+        )
+        ratio = None if name == "ours" else outcome.ratio(name)
+        if ratio is not None:
+            line += f"  ours is x {ratio:.2f}"
+        if ratio is not None and name in targets:
+            line += f" of x {targets[name]:g}: {'reached' if ratio >= targets[name] else 'MISSED'}"
+        yield line
+
+
+def as_json(outcome: Outcome) -> dict[str, object]:
+    "All that was measured"
+    work = outcome.work
+    ratios = {target.other: outcome.ratio(target.other) for target in work.targets}
+    contenders = {name: {"wall": r.wall, "cpu": r.cpu, "missing": r.missing} for name, r in outcome.runs.items()}
+    targets = [{"other": t.other, "wanted": t.ratio, "measured": ratios[t.other]} for t in work.targets]
+    facts = {"name": work.name, "unit": work.unit, "count": work.count, "note": work.note}
+    return {**facts, "contenders": contenders, "targets": targets}

@@ -1,0 +1,182 @@
+"Files into a store: new and known, many and one, small and large"
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import floors, peers, seed
+from benchmarks.harness import Prepare, Steps, Target, Work
+from benchmarks.hashing import THREADS, simply
+from benchmarks.material import Material
+from cjm_media_storage.storage import ContentStore, hash_files
+
+Paths = Sequence[str]
+
+
+def put_all(store: ContentStore, paths: Paths, durability: str = "batch", new: bool | None = None) -> None:
+    "Put files, and look at what became of each"
+    for outcome in store.put_many(paths, durability=durability, threads=THREADS):
+        if outcome.result is None or new not in (None, outcome.result.created):
+            raise AssertionError(outcome)
+
+
+def _ours(paths: Paths, durability: str) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(folder / "store") as store:
+            yield lambda: put_all(store, paths, durability, new=True)
+
+    return prepare
+
+
+def _ours_again(paths: Paths, memo: bool) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(folder / "store", memo=memo) as store:
+            put_all(store, paths)
+            yield lambda: put_all(store, paths, new=False)
+
+    return prepare
+
+
+def _peer(make: Callable[[Path], Any], put: Callable[[Any], object], first: bool = False) -> Prepare:
+    "A store that is made before the clock runs; and filled, if it is `first` put once"
+
+    def prepare(folder: Path) -> Steps:
+        store = make(folder)
+        if first:
+            put(store)
+        yield lambda: put(store)
+        if hasattr(store, "close"):
+            store.close()
+
+    return prepare
+
+
+def _hashfs(paths: Paths) -> Prepare:
+    return _peer(peers.hashfs, lambda store: [store.put(path) for path in paths])
+
+
+def _diskcache(paths: Paths) -> Prepare:
+    def put(store: Any) -> None:
+        for path in paths:
+            data = Path(path).read_bytes()
+            store[hashlib.sha256(data).hexdigest()] = data
+
+    return _peer(peers.diskcache, put)
+
+
+def _git(paths: Paths) -> Prepare:
+    make = partial(peers.Program, "git", setup=("init", "-q"))
+    arguments = ("-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch", "hash-object", "-w", "--stdin-paths")
+    return _peer(make, lambda store: store.run(*arguments, given="\n".join(paths)))
+
+
+def _restic(paths: Paths) -> Prepare:
+    make = partial(peers.Program, "restic", setup=("init",))
+    return _peer(make, lambda store: store.run("backup", "-q", os.path.commonpath(paths)))
+
+
+def _borg(paths: Paths) -> Prepare:
+    make = partial(peers.Program, "borg", setup=("init", "-e", "none"))
+    return _peer(make, lambda store: store.run("create", "::first", os.path.commonpath(paths)))
+
+
+def _new(material: Material) -> Iterator[Work]:
+    paths, count = material.small, material.scale.files
+    floor = f"floor: {floors.kind()}, {THREADS} threads"
+    loose, packed = "disk-objectstore, loose", "disk-objectstore, packed"
+    durable = {
+        "ours": _ours(paths, "batch"),
+        floor: _peer(lambda folder: folder, lambda root: floors.ingest(paths, root, THREADS, durable=True)),
+        loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths)),
+        packed: _peer(peers.disk_objectstore, lambda store: peers.pack(store, paths)),
+        "git": _git(paths),
+        "restic": _restic(paths),
+        "borg": _borg(paths),
+    }
+    targets = [Target(floor, 0.85), Target(loose, 4.5), Target(packed, 1.0)]
+    note = "durable when reported, index included; warm; the packs of disk-objectstore are not synced on Linux"
+    yield Work("put_many", "files", count, durable, targets, note)
+    relaxed = {
+        "ours": _ours(paths, "none"),
+        floor: _peer(lambda folder: folder, lambda root: floors.ingest(paths, root, THREADS, durable=False)),
+        "dvc-data": _peer(peers.DvcData, lambda store: store.put(paths)),
+        "hashfs": _hashfs(paths),
+        "diskcache": _diskcache(paths),
+        "seed": _peer(lambda folder: folder, lambda root: seed.store_all(paths, root)),
+    }
+    targets = [Target(floor, 0.75), Target("dvc-data", 2.0), Target("hashfs", 2.0)]
+    yield Work("put_many, durability none", "files", count, relaxed, targets, "nobody syncs; warm")
+
+
+def _known(material: Material) -> Iterator[Work]:
+    paths, count = material.small, material.scale.files
+    hashed = {
+        "ours": _ours_again(paths, memo=False),
+        "hash_files": simply(lambda: list(hash_files(paths, threads=THREADS))),
+    }
+    yield Work("put_many, known and hashed", "files", count, hashed, [Target("hash_files", 0.9)], "warm")
+    remembered = {
+        "ours": _ours_again(paths, memo=True),
+        "dvc-data": _peer(partial(peers.DvcData, remembers=True), lambda store: store.put(paths), first=True),
+    }
+    yield Work("put_many, known by the memo", "files", count, remembered, [Target("dvc-data", 2.0)], "warm")
+
+
+def _one_by_one(material: Material) -> Iterator[Work]:
+    paths = material.small[: max(4, len(material.small) // 5)]
+
+    def ours(folder: Path) -> Steps:
+        with ContentStore(folder / "store") as store:
+            yield lambda: [store.put(path) for path in paths]
+
+    loose = "disk-objectstore, loose"
+    contenders = {"ours": ours, loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths))}
+    yield Work("put", "files", len(paths), contenders, [Target(loose, 1.0)], "durable, one at a time, one thread")
+
+
+def _copy(source: str, folder: Path) -> None:
+    "Copy a file, and wait for the disk"
+    with open(source, "rb") as file, open(folder / "copy", "wb") as copy:
+        shutil.copyfileobj(file, copy, 1 << 20)
+        copy.flush()
+        os.fsync(copy.fileno())
+
+
+def _slower(source: str, folder: Path) -> float:
+    "Seconds of hashing or of a durable copy, whichever takes longer"
+    began = time.perf_counter()
+    _ = list(hash_files([source], threads=1))
+    hashed = time.perf_counter()
+    _copy(source, folder)
+    return max(hashed - began, time.perf_counter() - hashed)
+
+
+def _large(material: Material) -> Iterator[Work]:
+    path = material.large
+
+    def ours(folder: Path) -> Steps:
+        with ContentStore(folder / "store") as store:
+            yield lambda: store.put(path)
+
+    floor = "hash or durable copy, the slower"
+    contenders = {
+        "ours": ours,
+        floor: _peer(lambda folder: folder, lambda root: _slower(path, root)),
+        "disk-objectstore, loose": _peer(peers.disk_objectstore, lambda store: peers.loose(store, [path])),
+        "seed": _peer(lambda folder: folder, lambda root: seed.store_all([path], root)),
+    }
+    note = "durable, but for the seed; warm"
+    yield Work("put, large", "MB", material.scale.large / 1e6, contenders, [Target(floor, 0.95)], note)
+
+
+def works(material: Material) -> Iterator[Work]:
+    "All of them read their sources from the page cache"
+    yield from _new(material)
+    yield from _known(material)
+    yield from _one_by_one(material)
+    yield from _large(material)

@@ -1,0 +1,128 @@
+"Objects by their hash: read, looked for, and verified"
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.harness import Prepare, Steps, Target, Work
+from benchmarks.hashing import THREADS
+from benchmarks.ingest import put_all
+from benchmarks.material import Material
+from cjm_media_storage.maintenance import verify
+from cjm_media_storage.storage import ContentStore, hash_files
+
+Hashes = list[str]
+Use = Callable[[Any, Hashes], object]  # Takes a store that is filled
+
+
+def _shuffled(hashes: Hashes) -> Hashes:
+    return random.Random("order").sample(hashes, len(hashes))
+
+
+def _ours(material: Material, use: Use) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(folder / "store") as store:
+            put_all(store, material.small)
+            hashes = _shuffled([each.hash for each in store])
+            yield lambda: use(store, hashes)
+
+    return prepare
+
+
+def _of_ours(material: Material, use: Callable[[Hashes], object]) -> Prepare:
+    "Something that is done to the files of our objects, by their paths"
+
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(folder / "store") as store:
+            put_all(store, material.small)
+            paths = _shuffled([os.fspath(each.path) for each in store])
+            yield lambda: use(paths)
+
+    return prepare
+
+
+def _filled(make: Callable[[Path], Any], put: Callable[[Any], Hashes], use: Use) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        store = make(folder)
+        hashes = _shuffled(put(store))
+        yield lambda: use(store, hashes)
+        if hasattr(store, "close"):
+            store.close()
+
+    return prepare
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _put_hashfs(paths: list[str], store: Any) -> Hashes:
+    return [store.put(path).id for path in paths]
+
+
+def _peers(material: Material, dvc: Use, hashfs: Use, loose: Use) -> dict[str, Prepare]:
+    paths = material.small
+    return {
+        "dvc-data": _filled(peers.DvcData, lambda store: store.put(paths), dvc),
+        "hashfs": _filled(peers.hashfs, partial(_put_hashfs, paths), hashfs),
+        "disk-objectstore, loose": _filled(peers.disk_objectstore, lambda store: peers.loose(store, paths), loose),
+    }
+
+
+def _reading(material: Material) -> Work:
+    plain = "open and read of the path"
+    contenders = {
+        "ours": _ours(material, lambda store, hashes: [store.read(hash) for hash in hashes]),
+        plain: _of_ours(material, lambda paths: [_read(path) for path in paths]),
+        **_peers(
+            material,
+            lambda store, hashes: [_read(store.db.oid_to_path(hash)) for hash in hashes],
+            lambda store, hashes: [_read(store.get(hash).abspath) for hash in hashes],
+            lambda store, hashes: [store.get_object_content(hash) for hash in hashes],
+        ),
+    }
+    targets = [Target(plain, 1 / 1.3), Target("dvc-data", 1.0)]
+    return Work("open and read", "objects", material.scale.files, contenders, targets, "by hash, random order, warm")
+
+
+def _looking(material: Material, hit: bool) -> Work:
+    def asked(hashes: Hashes) -> Hashes:
+        return hashes if hit else [hash[:-4] + ("0000" if hash[-4:] != "0000" else "1111") for hash in hashes]
+
+    contenders = {
+        "ours": _ours(material, lambda store, hashes: [hash in store for hash in asked(hashes)]),
+        **_peers(
+            material,
+            lambda store, hashes: [store.db.exists(hash) for hash in asked(hashes)],
+            lambda store, hashes: [store.exists(hash) for hash in asked(hashes)],
+            lambda store, hashes: [store.has_object(hash) for hash in asked(hashes)],
+        ),
+    }
+    name = f"in store, {'hit' if hit else 'miss'}"
+    return Work(name, "objects", material.scale.files, contenders, [Target("dvc-data", 0.5)], "by hash, random order")
+
+
+def _verifying(material: Material) -> Work:
+    paths, packed = material.small, "disk-objectstore, packed"
+    contenders = {
+        "ours": _ours(material, lambda store, hashes: verify(store, "hash", threads=THREADS)),
+        "hash_files": _of_ours(material, lambda paths: list(hash_files(paths, threads=THREADS))),
+        packed: _filled(
+            peers.disk_objectstore, lambda store: peers.pack(store, paths), lambda store, hashes: store.validate()
+        ),
+    }
+    targets = [Target("hash_files", 0.9), Target(packed, 1.3)]
+    return Work("verify", "objects", material.scale.files, contenders, targets, f"every byte, {THREADS} threads, warm")
+
+
+def works(material: Material) -> Iterator[Work]:
+    "All of them read from the page cache"
+    yield _reading(material)
+    yield _looking(material, hit=True)
+    yield _looking(material, hit=False)
+    yield _verifying(material)

@@ -1,0 +1,150 @@
+"Rows of results, of about 1 kB of JSON each: saved, looked up, listed"
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Prepare, Scale, Steps, Target, Work
+from benchmarks.material import Material
+from benchmarks.seed import Results
+from cjm_media_storage.storage import MediaAnalysisRow, MediaAnalysisStorage
+
+A = f"sha256:{hashlib.sha256(b'a').hexdigest()}"
+RANGES = [{"start": n / 4, "end": n / 4 + 0.2, "label": "speech", "score": 0.87} for n in range(14)]
+METADATA = {"model": "silero", "threshold": 0.5, "language": "en"}
+BATCH = 1000
+LISTED = 100
+
+SAVE = """INSERT INTO analysis_jobs (file_path, file_hash, config_hash, ranges, metadata, created_at)
+    VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (file_path, config_hash) DO UPDATE SET file_hash = excluded.file_hash,
+    ranges = excluded.ranges, metadata = excluded.metadata, created_at = excluded.created_at"""
+GET = """SELECT file_path, file_hash, config_hash, ranges, metadata, created_at FROM analysis_jobs
+    WHERE file_path = ? AND config_hash = ? LIMIT 1"""
+
+Use = Callable[[Any], object]  # Takes a storage, or a connection to its file
+
+
+def _paths(count: int) -> list[str]:
+    return [f"/media/{n // 100}/{n}.mp3" for n in range(count)]
+
+
+def _values(path: str) -> tuple[Any, ...]:
+    return path, A, A, json.dumps(RANGES), json.dumps(METADATA), time.time()
+
+
+def _fill(path: Path, count: int) -> None:
+    with MediaAnalysisStorage(path) as storage:
+        for start in range(0, count, 50_000):
+            some = _paths(count)[start : start + 50_000]
+            storage.save_many(MediaAnalysisRow(each, A, A, RANGES, METADATA, start + n) for n, each in enumerate(some))
+
+
+def _ours(use: Use, rows: int = 0) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        _fill(folder / "results.db", rows)
+        with MediaAnalysisStorage(folder / "results.db") as storage:
+            yield lambda: use(storage)
+
+    return prepare
+
+
+def _raw(use: Use, rows: int = 0) -> Prepare:
+    "One held connection to the same file, with the same settings, and nothing around it"
+
+    def prepare(folder: Path) -> Steps:
+        _fill(folder / "results.db", rows)
+        con = sqlite3.connect(folder / "results.db", isolation_level=None)
+        con.execute("PRAGMA synchronous=EXTRA")
+        yield lambda: use(con)
+        con.close()
+
+    return prepare
+
+
+def _seed(use: Use, rows: int = 0) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        storage = Results(folder / "results.db")
+        with sqlite3.connect(folder / "results.db") as con:
+            con.executemany(SAVE, [_values(path) for path in _paths(rows)])
+        con.close()
+        yield lambda: use(storage)
+
+    return prepare
+
+
+def _save_one_by_one(con: sqlite3.Connection, paths: Sequence[str]) -> None:
+    for path in paths:
+        con.execute("BEGIN IMMEDIATE")
+        con.execute(SAVE, _values(path))
+        con.execute("COMMIT")
+
+
+def _saving(scale: Scale) -> Iterator[Work]:
+    paths = _paths(max(5, scale.rows // 4))
+    one = {
+        "ours": _ours(lambda storage: [storage.save(path, A, A, RANGES, METADATA) for path in paths]),
+        "raw statement": _raw(lambda con: _save_one_by_one(con, paths)),
+        "seed": _seed(lambda storage: [storage.save(path, A, A, RANGES, METADATA) for path in paths]),
+    }
+    yield Work("save", "rows", len(paths), one, [Target("raw statement", 0.95), Target("seed", 5.0)], "durable, each")
+    pieces = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
+
+    def ours(storage: MediaAnalysisStorage) -> None:
+        for some in pieces:
+            storage.save_many([MediaAnalysisRow(path, A, A, RANGES, METADATA) for path in some])
+
+    def raw(con: sqlite3.Connection) -> None:
+        for some in pieces:
+            con.execute("BEGIN IMMEDIATE")
+            con.executemany(SAVE, [_values(path) for path in some])
+            con.execute("COMMIT")
+
+    many = {"ours": _ours(ours), "raw statement": _raw(raw), "seed": one["seed"]}
+    targets = [Target("raw statement", 0.95), Target("seed", 30.0)]
+    yield Work("save_many", "rows", len(paths), many, targets, f"durable, by {BATCH}")
+
+
+def _look_up(con: sqlite3.Connection, path: str) -> MediaAnalysisRow | None:
+    row = con.execute(GET, (path, A)).fetchone()
+    if row is None:
+        return None
+    path, file_hash, config_hash, ranges, metadata, created_at = row
+    return MediaAnalysisRow(path, file_hash, config_hash, json.loads(ranges), json.loads(metadata), created_at)
+
+
+def _looking_up(scale: Scale, rows: int, hit: bool) -> Work:
+    paths = [path if hit else path + "?" for path in _paths(min(rows, scale.rows))]
+    contenders = {
+        "ours": _ours(lambda storage: [storage.get_cached(path, A) for path in paths], rows),
+        "raw statement": _raw(lambda con: [_look_up(con, path) for path in paths], rows),
+        "seed": _seed(lambda storage: [storage.get_cached(path, A) for path in paths], rows),
+    }
+    name = f"get_cached, {'hit' if hit else 'miss'}, {rows:,} rows"
+    targets = [Target("raw statement", 0.9), Target("seed", 4.5 if hit else 13.0)]
+    return Work(name, "calls", len(paths), contenders, targets)
+
+
+def _listing(scale: Scale) -> Work:
+    calls = 10
+    contenders = {
+        "ours": _ours(lambda storage: [storage.list_jobs(LISTED) for _ in range(calls)], scale.many_rows),
+        "of 1,000 rows": _ours(lambda storage: [storage.list_jobs(LISTED) for _ in range(calls)], 1000),
+        "seed": _seed(lambda storage: [storage.list_jobs(LISTED) for _ in range(calls)], scale.many_rows),
+    }
+    name = f"list_jobs({LISTED}), {scale.many_rows:,} rows"
+    return Work(name, "calls", calls, contenders, [Target("of 1,000 rows", 1 / 1.2)])
+
+
+def works(material: Material) -> Iterator[Work]:
+    "Rows are of the size that plugins save"
+    scale = material.scale
+    yield from _saving(scale)
+    for rows in (scale.rows, scale.many_rows):
+        for hit in (True, False):
+            yield _looking_up(scale, rows, hit)
+    yield _listing(scale)

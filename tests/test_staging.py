@@ -1,0 +1,82 @@
+"The folder where bytes wait: whose it is, and who may sweep it."
+
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+from cjm_media_storage.files import Disk
+from cjm_media_storage.locks import FileLock
+from cjm_media_storage.storage import ContentStore
+
+
+def test_staging_of_a_living_process_is_left_alone(store):
+    with store.parts.staging.file() as (path, _):
+        ContentStore(store.root).close()
+        assert os.path.exists(path)
+
+
+def test_fault_57_without_locks_that_work_nothing_is_swept(store, tmp_path):
+    left = store.root / ".store" / "staging" / "boot-1-2"
+    left.mkdir(parents=True)
+    (left / "0").write_bytes(b"somebody may still be writing this")
+    with ContentStore(store.root, disk=Disk(flock=False)) as without:
+        assert not without.locks_work
+        assert without.put(b"a poster").created
+    assert (left / "0").exists()
+    ContentStore(store.root).close()
+    assert not left.exists()
+
+
+def test_a_staging_folder_that_is_swept_before_it_is_locked(store, monkeypatch):
+    "Whoever opened the store at that moment made a put fail"
+
+    def sweep_and_chmod(path, mode):
+        if Path(path).parent.name == "staging" and not swept:
+            swept.append(path)
+            os.rmdir(path)
+        chmod(path, mode)
+
+    swept, chmod = [], os.chmod
+    monkeypatch.setattr(os, "chmod", sweep_and_chmod)
+    assert store.put(b"a poster").created
+    assert len(swept) == 1
+
+
+def test_threads_that_begin_together_share_one_locked_staging_folder(tmp_path, monkeypatch):
+    "The second thread gave up the first one's lock, and whoever opened the store swept what both had staged"
+
+    class Slow(Disk):
+        def make_folder(self, path, mode=0o755, sync=True):
+            made = super().make_folder(path, mode, sync)
+            if Path(path).parent.name == "staging" and not second:
+                second.append(pool.submit(store.put, b"another"))
+                wait(second, timeout=0.1)  # it would get this far, too, if it did not wait for us
+            return made
+
+    second, opened, lock = [], [], FileLock.exclusive
+
+    def counted(self):
+        opened.append(self.path)
+        return lock(self)
+
+    with ContentStore(tmp_path / "store", disk=Slow()) as store, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(FileLock, "exclusive", counted)
+        assert store.put(b"a poster").hash != second[0].result().hash
+    assert len(opened) == 1
+
+
+def test_a_forked_child_takes_a_folder_of_its_own(tmp_path, program):
+    text = """
+    import os, sys
+    from pathlib import Path
+    from cjm_media_storage.staging import Staging
+    staging = Staging(Path(sys.argv[1]))
+    mine = staging.claim()
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0 and mine.exists()
+    else:
+        other = staging.claim()
+        staging.close()
+        os._exit(other == mine or other.exists())
+    """
+    program.end(program.start(text, tmp_path / "staging"))
