@@ -301,6 +301,9 @@ def _app() -> typer.Typer:
     app.command()(add)
     app.command()(import_results)
     app.command()(lineage)
+    from cjm_media_storage.report_cli import report  # on use: its room is higher up
+
+    app.command()(report)
     return app
 
 
