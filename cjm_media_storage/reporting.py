@@ -103,7 +103,10 @@ def _collect(
     lineage: Sequence[str],
 ) -> Facts:
     "Ask all for what the page tells"
-    report = run_verify(store, verify, record=verify == "hash") if store is not None and verify else None
+    report = None
+    if store is not None and verify:
+        record = verify == "hash" and store.parts.index.database.writable
+        report = run_verify(store, verify, record=record)
     told = None if store is None else store_facts(store, limit, media_bytes, report)
     graphs = ()
     if lineage:

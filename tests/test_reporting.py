@@ -111,6 +111,14 @@ def test_a_store_is_no_place_for_a_report(store, tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_store_that_may_not_be_written_to(place, temporary):
+    with ContentStore(place.path / "store") as store:
+        store.put(b"a poster", source="/films/poster.png")
+    with place.read_only():
+        html = write_report(temporary / "a.html", place.path / "store", verify="hash").read_text()
+    assert "1 object checked by hash, no problems" in html and "poster.png" in html
+
+
 def test_lineage_of_chosen_files(tmp_path):
     run(tmp_path / "demo", lambda line: None)
     results = [tmp_path / "demo" / "results" / "processing.db"]
@@ -157,8 +165,29 @@ def test_it_loads_quietly_and_asks_for_nothing(fresh):
     assert fresh.requested == []
     assert fresh.ask("document.scripts.length") == 1
     assert HOSTILE[0].rpartition("/")[2] in fresh.ask("document.body.textContent")
-    fresh.ask("fetch('https://example.org/').then(() => 'asked', () => 'refused')")
-    assert fresh.ask("fetch('https://example.org/').then(() => 'asked', () => 'refused')") == "refused"
+
+
+REFUSED = """new Promise(done => {
+  document.addEventListener("securitypolicyviolation", event => done(event.effectiveDirective), {once: true});
+  %s
+})"""
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("tried", "refused"),
+    [
+        ("fetch('https://example.org/').catch(() => 0)", "connect-src"),
+        ("new Image().src = 'https://example.org/a.png'", "img-src"),
+        ("new Audio('https://example.org/a.mp3').load()", "media-src"),
+        ("document.body.append(Object.assign(document.createElement('script'), {text: 'x = 1'}))", "script-src-elem"),
+        ("document.querySelector('h1').innerHTML = '<img src=x onerror=alert(1)>'", "script-src-attr"),
+        ("document.body.setAttribute('style', 'color: red')", "style-src-attr"),
+        ("document.body.setAttribute('onclick', 'alert(1)'); document.body.click()", "script-src-attr"),
+    ],
+)
+def test_the_browser_refuses_what_a_page_like_this_never_does(fresh, tried, refused):
+    assert fresh.ask(REFUSED % tried) == refused
 
 
 @in_browser
