@@ -235,7 +235,7 @@ td.drawn{width:38%}tr[hidden]{display:none}
 @media(max-width:45rem){body{padding:1.8rem 1rem 3rem}h1{font-size:1.7rem}h2{margin-top:3rem}
 .pair{grid-template-columns:1fr}
 .extra{display:none}.facts{grid-template-columns:1fr 1fr;gap:1.2rem}.facts dd{font-size:1.35rem}.gallery{gap:1rem;
-grid-template-columns:repeat(auto-fill,minmax(7rem,1fr))}td.drawn{min-width:9rem}}
+grid-template-columns:repeat(auto-fill,minmax(7rem,1fr))}td.drawn{min-width:9rem}td.time{white-space:normal}}
 @media print{:root{color-scheme:light;--page:#fff;--soft:#fff;--line:#ccc;--text:#000;--quiet:#444;--mark:#0b6b67;
 --wash:#cfe7e4}
 body{max-width:none;padding:0;font-size:10pt}nav,.find,audio,video{display:none}.scroll{max-height:none;
