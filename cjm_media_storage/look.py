@@ -182,7 +182,8 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--page:#14191a;--soft:#1c2324;--line:#313b3d;--text:#e6ebeb;--quiet:#a0acae;
 --mark:#62cdc2;--wash:#1f4a47;--bad:#ff9c8f}}
 *{box-sizing:border-box}html{-webkit-text-size-adjust:100%;scroll-padding-top:1rem}
-body{margin:0 auto;max-width:70rem;padding:3rem 1.5rem 5rem;background:var(--page);color:var(--text);
+body{overflow-wrap:anywhere;margin:0 auto;max-width:70rem;padding:3rem 1.5rem 5rem;background:var(--page);
+color:var(--text);
 font:1rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;font-variant-numeric:tabular-nums}
 h1{font-size:2.1rem;line-height:1.15;letter-spacing:-.02em;margin:0 0 .3rem;font-weight:650;overflow-wrap:anywhere}
 h2{font-size:1.3rem;letter-spacing:-.01em;margin:4rem 0 .4rem;font-weight:650}
@@ -220,7 +221,7 @@ input{font:inherit;color:inherit;background:var(--soft);border:1px solid var(--q
 padding:.4rem .7rem;
 width:min(20rem,100%)}input::placeholder{color:var(--quiet);opacity:1}output{color:var(--quiet);font-size:.9rem}
 .scroll{overflow:auto;max-height:34rem;border-block:1px solid var(--line);position:relative}
-table{border-collapse:collapse;width:100%;font-size:.93rem}
+table{overflow-wrap:normal;border-collapse:collapse;width:100%;font-size:.93rem}
 th{position:sticky;top:0;z-index:1;background:var(--page);text-align:left;font-weight:600;white-space:nowrap;
 padding:.5rem .7rem;
 box-shadow:inset 0 -1px var(--line)}

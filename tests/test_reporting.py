@@ -137,7 +137,7 @@ in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not instal
 def shown(tmp_path_factory):
     "A rich report, open in a browser"
     folder = tmp_path_factory.mktemp("report")
-    root, results = fill(folder / "demo", 1500)
+    root, results = fill(folder / ("demo" * 30), 1500)  # a name that fits no line
     with ContentStore(root) as store:
         for n, name in enumerate(HOSTILE):
             store.put(b"harm %d" % n, source=f"/films/{name}")
