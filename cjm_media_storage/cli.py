@@ -68,6 +68,9 @@ ROOMS: dict[tuple[str, str], dict[str, str]] = {  # By the room's title and modu
     ("Lineage", "lineage_cli"): {
         "lineage": "Show what a file was made from, and what was made from it.",
     },
+    ("Report", "report_cli"): {
+        "report": "Write one page about a store and its results, for any browser.",
+    },
 }
 
 
