@@ -242,7 +242,7 @@ class Index:
         limit: int,
     ) -> list[Entry]:
         "The objects that came last, the newest first"
-        sql = f"SELECT {Entry.COLUMNS} FROM objects WHERE state = 'live' ORDER BY id DESC LIMIT ?"
+        sql = f"SELECT {COLUMNS} FROM objects WHERE state = 'live' ORDER BY id DESC LIMIT ?"
         return list(self.as_entries(self.database.fetch(sql, (limit,))))
 
     def totals(self) -> dict[str, int]:

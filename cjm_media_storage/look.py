@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .drawing import readable
+from .markup import readable
 
 # %% ../nbs/57a_look.ipynb #919ec321
 LONGEST = 240  # Characters of a name

@@ -46,6 +46,8 @@ def report(
     JSON: page
     """
     found, size = store or nearest_store(Path.cwd()), int(media * 1e6)
+    if not (found or databases):
+        raise BadUse("nothing to report on. Name a store with --store, results with --db, or both")
     try:
         page = write_report(
             out,

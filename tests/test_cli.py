@@ -104,7 +104,7 @@ SAID = [  # In an order in which each has something to say
         "report page.html",
         "import-results analysis.db --into all.db",
     ),
-    *("lineage HASH2", "report page.html", "import-results analysis.db --into all.db"),
+    *("lineage HASH2", "import-results analysis.db --into all.db"),
 ]
 
 

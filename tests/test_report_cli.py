@@ -40,7 +40,7 @@ def test_what_is_somebody_elses_stays(command, demo):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ([], 2, "nothing to report on"),
+        ([], 2, "--db"),
         (["--store", "nowhere"], 1, "nowhere"),
         (["--store", "demo/store", "--verify", "deeply"], 2, "is not a level"),
         (["--db", "demo/media/tmdb.png"], 1, "tmdb.png"),
