@@ -44,6 +44,7 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
         "benchmarks",
         "built",
         "crashes",
+        "formats",
         "hammer",
         "hostile",
         "interleaving",
