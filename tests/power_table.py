@@ -120,9 +120,10 @@ def table():
 def machine():
     "What it was measured on"
     virtual = "hypervisor" in Path("/proc/cpuinfo").read_text()
+    kernel = platform.release().partition("-")[0]
     return (
         f"{'virtual machine' if virtual else 'machine'} with {os.cpu_count()} cores ({platform.machine()}), "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+        f"{platform.system()} {kernel}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     )
 
 
