@@ -1,22 +1,29 @@
 "The benchmarks run, so that they do not rot. What they measure in a moment says nothing."
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import hashing
-from benchmarks.__main__ import GROUPS, main
+from benchmarks.__main__ import GROUPS
 from benchmarks.harness import NotHere, Target, Work, measure, table
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_each_group_runs_and_tells_of_every_target(group, tmp_path, capsys):
+def test_each_group_runs_and_tells_of_every_target(group, tmp_path):
+    "In a process of its own: some of the others leave descriptors open"
     told = tmp_path / "told.json"
-    outcomes = main([group, "--scale", "tiny", "--rounds", "1", "--folder", str(tmp_path), "--json", str(told)])
-    assert outcomes and all(outcome.rate("ours") > 0 for outcome in outcomes)
-    assert len(json.loads(told.read_text())["works"]) == len(outcomes)
-    assert all(outcome.work.name in capsys.readouterr().out for outcome in outcomes[:1])
+    options = ["--scale", "tiny", "--rounds", "1", "--folder", tmp_path, "--json", told]
+    command = [sys.executable, "-m", "benchmarks", group, *options]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120).stdout
+    works = json.loads(told.read_text())["works"]
+    assert works and all(work["contenders"]["ours"]["wall"][0] > 0 for work in works)
+    assert all(work["name"] in shown for work in works)
     assert list(tmp_path.iterdir()) == [told]  # all that was written is gone
 
 
