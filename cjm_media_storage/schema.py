@@ -247,14 +247,21 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
 }
 
 
+@functools.cache
+def _checks(
+    kind: str,
+    names: tuple[str, ...],
+) -> tuple[Callable[[Any], bool], ...]:
+    return tuple(_SOUND.get(f"{kind} {name}") or _SOUND[name] for name in names)
+
+
 def unsound(
     kind: str,  # 'object', 'source', 'reference', 'publication' or 'trash'
     names: Sequence[str],  # Of the columns
     values: Sequence[Any],
 ) -> str:  # '' if all are well
     "The name of the first column whose value no store has written"
-    for name, value in zip(names, values, strict=True):
-        check = _SOUND.get(f"{kind} {name}") or _SOUND[name]
+    for name, check, value in zip(names, _checks(kind, tuple(names)), values, strict=True):
         if not check(value):
             return name
     return ""
