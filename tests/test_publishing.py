@@ -419,8 +419,8 @@ class Late(Disk):
     "A disk on which somebody saves a file just before a link is made to its place"
 
     def link(self, source, target):
-        if target.name == "mine.jpg":
-            target.write_bytes(b"mine")
+        if os.path.basename(target) == "mine.jpg":
+            Path(target).write_bytes(b"mine")
         super().link(source, target)
 
 
