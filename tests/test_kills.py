@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.kills, pytest.mark.skipif(strace is None, reason="stra
 KILL, FULL, BROKEN = "signal=KILL", "error=ENOSPC", "error=EIO"
 WHAT_HAPPENS = [  # at which calls, and at each how many-th of them: SQLite makes many that are alike
     (KILL, ["write", "fsync", "syncfs", "link", "rename", "unlink", "mkdir", "ftruncate"], 1),
-    (KILL, ["fdatasync"], 2),
+    (KILL, ["fdatasync"], 1),
     (KILL, ["pwrite64"], 7),
     (FULL, ["write", "link", "rename", "mkdir", "ftruncate"], 1),
     (FULL, ["pwrite64"], 13),
     (BROKEN, ["fsync", "syncfs"], 1),
-    (BROKEN, ["fdatasync"], 2),
+    (BROKEN, ["fdatasync"], 1),
     (BROKEN, ["write", "pwrite64"], 17),
 ]
 POSTERS = [b"poster %d" % n for n in range(3)]
