@@ -2,15 +2,12 @@
 
 import argparse
 import json
-import os
-import platform
-import sqlite3
-import ssl
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import floors, hashing, imports, ingest, reads, records
+from benchmarks import floors, hashing, imports, ingest, machine, peers, reads, records
 from benchmarks.harness import SCALES, Outcome, Work, as_json, measure_all, scratch, table
 from benchmarks.material import Material, make
 
@@ -34,22 +31,22 @@ def _works(material: Material, names: list[str]) -> Iterator[Work]:
                 yield work
 
 
-def _machine() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "openssl": ssl.OPENSSL_VERSION}
-    return {**versions, "kernel": platform.release(), "cores": str(os.cpu_count()), "floor": floors.kind()}
-
-
 def main(given: list[str] | None = None) -> list[Outcome]:
     "Measure, print and write"
     arguments, outcomes = _arguments(given), []
-    print(", ".join(f"{name} {value}" for name, value in _machine().items()), flush=True)
+    began = time.monotonic()
     with scratch(arguments.folder) as folder:
+        facts = machine.facts(folder) | {"floor": floors.kind()}
+        print(machine.told(facts), machine.told(others := peers.versions()), sep="\n", flush=True)
         works = _works(make(folder / "sources", SCALES[arguments.scale]), arguments.names)
         for outcome in measure_all(works, arguments.rounds, folder):
             print("\n".join(table(outcome)), flush=True)
             outcomes.append(outcome)
+    facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
+    print(f"{facts['minutes']} minutes")
     if arguments.json:
-        told = {"machine": _machine(), "scale": arguments.scale, "works": [as_json(each) for each in outcomes]}
+        told = {"machine": facts, "peers": others, "scale": arguments.scale, "rounds": arguments.rounds}
+        told["works"] = [as_json(each) for each in outcomes]
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     return outcomes
 

@@ -5,10 +5,11 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Prepare, Scale, Steps, Target, Work
+from benchmarks.harness import Prepare, Scale, Steps, Target, Work, kept
 from benchmarks.material import Material
 from benchmarks.seed import Results
 from cjm_media_storage.storage import MediaAnalysisRow, MediaAnalysisStorage
@@ -44,10 +45,17 @@ def _fill(path: Path, count: int) -> None:
             storage.save_many(MediaAnalysisRow(each, A, A, RANGES, METADATA, start + n) for n, each in enumerate(some))
 
 
+def _filled(folder: Path, rows: int) -> Path:
+    "A file of results: a new one, or one with rows, which is made once and only read"
+    path = kept(folder, f"{rows} rows.db") if rows else folder / "results.db"
+    if not path.exists():
+        _fill(path, rows)
+    return path
+
+
 def _ours(use: Use, rows: int = 0) -> Prepare:
     def prepare(folder: Path) -> Steps:
-        _fill(folder / "results.db", rows)
-        with MediaAnalysisStorage(folder / "results.db") as storage:
+        with MediaAnalysisStorage(_filled(folder, rows)) as storage:
             yield lambda: use(storage)
 
     return prepare
@@ -57,8 +65,7 @@ def _raw(use: Use, rows: int = 0) -> Prepare:
     "One held connection to the same file, with the same settings, and nothing around it"
 
     def prepare(folder: Path) -> Steps:
-        _fill(folder / "results.db", rows)
-        con = sqlite3.connect(folder / "results.db", isolation_level=None)
+        con = sqlite3.connect(_filled(folder, rows), isolation_level=None)
         con.execute("PRAGMA synchronous=EXTRA")
         yield lambda: use(con)
         con.close()
@@ -68,10 +75,12 @@ def _raw(use: Use, rows: int = 0) -> Prepare:
 
 def _seed(use: Use, rows: int = 0) -> Prepare:
     def prepare(folder: Path) -> Steps:
-        storage = Results(folder / "results.db")
-        with sqlite3.connect(folder / "results.db") as con:
-            con.executemany(SAVE, [_values(path) for path in _paths(rows)])
-        con.close()
+        path = kept(folder, f"{rows} rows of the seed.db") if rows else folder / "results.db"
+        if not path.exists():
+            Results(path)
+            with closing(sqlite3.connect(path)) as con, con:
+                con.executemany(SAVE, map(_values, _paths(rows)))
+        storage = Results(path)
         yield lambda: use(storage)
 
     return prepare
