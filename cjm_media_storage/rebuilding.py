@@ -330,25 +330,34 @@ class _Rebuilding:
         }
 
 
-def _prove(
+@contextlib.contextmanager
+def _durably(
+    root: Path,
+    disk: Disk,
+) -> Iterator[Callable[[Found], Found]]:  # Hashes a file
+    "At the end of this block what was proven survives a power cut: nobody knows whether its writer got that far"
+    if disk.can_sync_filesystem:
+        filesystem = os.open(root, os.O_RDONLY)  # before the reading, so that it is told of every failure since
+        try:
+            yield partial(prove, root)
+            disk.sync_filesystem(filesystem)
+        finally:
+            os.close(filesystem)
+    else:
+        yield partial(_prove_and_sync, root, disk)
+        for place, _, _ in os.walk(root):
+            disk.sync_folder(Path(place))
+
+
+def _prove_and_sync(
     root: Path,
     disk: Disk,
     found: Found,
 ) -> Found:
-    "Hash a file, and make sure that it survives a power cut: nobody knows whether its writer got that far"
     proven = prove(root, found)
     if not proven.problem:
         disk.sync_file(root / found.path)
     return proven
-
-
-def _sync_folders(
-    root: Path,
-    disk: Disk,
-) -> None:
-    "Bring all names to the disk, for the same reason"
-    for place, _, _ in os.walk(root):
-        disk.sync_folder(Path(place))
 
 
 def _believe(
@@ -410,9 +419,8 @@ def rebuild_index(
         new = NewIndex(own, disk, proven=level == "hash")
         stack.callback(new.index.database.close)
         run = _Rebuilding(root, id, new, _Unused(own, id, disk, stack), disk)
-        run.read_tree(partial(_prove, root, disk) if level == "hash" else _believe, threads, progress or untold)
-        if level == "hash":
-            _sync_folders(root, disk)
+        with _durably(root, disk) if level == "hash" else contextlib.nullcontext(_believe) as look:
+            run.read_tree(look, threads, progress or untold)
         with _frozen(own):
             run.recall(chosen)
             return run.install(chosen)

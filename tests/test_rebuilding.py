@@ -49,7 +49,8 @@ def mortal(name):
         return getattr(Disk, name)(self, *args, **options)
     return call
 
-for name in ("rename", "rename_new", "unlink", "link", "sync_file", "sync_folder", "write", "make_folder"):
+syncs = ("sync_file", "sync_folder", "sync_filesystem")
+for name in ("rename", "rename_new", "unlink", "link", *syncs, "write", "make_folder"):
     setattr(Mortal, name, mortal(name))
 """
 
@@ -343,9 +344,35 @@ def test_the_names_of_what_is_found_are_durable_too(root):
             synced.append(Path(path))
             super().sync_folder(path)
 
-    rebuild_index(root, disk=Noting())
+    rebuild_index(root, disk=Noting(syncfs=False))
     folder = (root / object_path("assets", HASH[7:], "jpg")).parent
     assert {folder, folder.parent, folder.parent.parent, root, root / ".store" / "trash" / "actors"} <= set(synced)
+
+
+@pytest.mark.parametrize("level, syncs", [("hash", 1), ("size", 0)])
+def test_where_the_file_system_can_be_synced_it_is_once_before_the_index_has_its_name(root, level, syncs):
+    order = []
+
+    class Noting(Disk):
+        def sync_filesystem(self, fd):
+            assert os.path.samestat(os.fstat(fd), os.stat(root))
+            order.append("synced")
+            super().sync_filesystem(fd)
+
+        def sync_file(self, path):
+            assert ".store" in Path(path).parts
+            super().sync_file(path)
+
+        def link(self, source, target):
+            order.append(Path(target).name)
+            super().link(source, target)
+
+    disk = Noting()
+    if not disk.can_sync_filesystem:
+        pytest.skip("this system cannot sync a file system as a whole")
+    assert rebuild_index(root, level=level, disk=disk).objects == 1
+    assert order[:syncs] == ["synced"] * syncs and order[-1] == "index.db"
+    assert "synced" not in order[syncs:]
 
 
 def test_fault_44_killed_at_any_step_the_store_needs_it_again_or_is_whole(root, quick, program):
