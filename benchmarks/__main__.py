@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import floors, hashing, imports, ingest, machine, peers, reads, records
@@ -45,7 +46,7 @@ def main(given: list[str] | None = None) -> list[Outcome]:
     facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
     print(f"{facts['minutes']} minutes")
     if arguments.json:
-        told = {"machine": facts, "peers": others, "scale": arguments.scale, "rounds": arguments.rounds}
+        told = {"machine": facts, "peers": others, "scale": asdict(SCALES[arguments.scale]), "rounds": arguments.rounds}
         told["works"] = [as_json(each) for each in outcomes]
         arguments.json.write_text(json.dumps(told, indent=1) + "\n")
     return outcomes

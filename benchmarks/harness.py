@@ -71,6 +71,7 @@ class Work:
     contenders: dict[str, Prepare]
     targets: Sequence[Target] = ()
     note: str = ""  # State of the page cache, and what is not alike
+    writes: bool = False  # Is the disk to be at rest before each run? Else one contender waits for the bytes of another
 
     def may_rest(self, name: str) -> bool:
         "Does no target need this contender in all rounds?"
@@ -114,7 +115,7 @@ def _cpu() -> float:
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
 
 
-def _measure(prepare: Prepare, folder: Path, runs: Runs) -> None:
+def _measure(prepare: Prepare, folder: Path, runs: Runs, at_rest: bool) -> None:
     "One round of one contender"
     folder.mkdir()
     with contextlib.closing(prepare(folder)) as steps:
@@ -123,6 +124,8 @@ def _measure(prepare: Prepare, folder: Path, runs: Runs) -> None:
         except (NotHere, ImportError) as e:
             runs.missing = str(e)
             return
+        if at_rest:
+            os.sync()
         gc.collect()
         cpu, wall = _cpu(), time.perf_counter()
         told = timed()
@@ -138,7 +141,7 @@ def measure(work: Work, rounds: int, folder: Path) -> Outcome:
         for m, (name, prepare) in enumerate(work.contenders.items()):
             rests = sum(runs[name].wall) > PATIENCE and work.may_rest(name)
             if not (rests or runs[name].missing):
-                _measure(prepare, folder / f"{n}-{m}", runs[name])
+                _measure(prepare, folder / f"{n}-{m}", runs[name], work.writes)
                 _empty(folder / f"{n}-{m}", ROOM)
     _empty(folder)
     return Outcome(work, runs)
@@ -147,7 +150,8 @@ def measure(work: Work, rounds: int, folder: Path) -> Outcome:
 def _empty(folder: Path, above: int = 0) -> None:
     "Give back the room of files of more bytes than `above`, but for those with other names elsewhere"
     for place, _, names in os.walk(folder):
-        os.chmod(place, 0o755)
+        if not os.stat(place).st_mode & stats.S_IWUSR:
+            os.chmod(place, 0o755)
         for path in (os.path.join(place, name) for name in names):
             stat = os.lstat(path)
             if stats.S_ISREG(stat.st_mode) and stat.st_nlink == 1 and stat.st_size > above:

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,5 @@ def _large(material: Material) -> Iterator[Work]:
 
 def works(material: Material) -> Iterator[Work]:
     "All of them read their sources from the page cache"
-    yield from _new(material)
-    yield from _known(material)
-    yield from _one_by_one(material)
-    yield from _large(material)
+    for some in (_new, _known, _one_by_one, _large):
+        yield from (replace(work, writes=True) for work in some(material))

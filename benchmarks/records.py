@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def _listing(scale: Scale) -> Work:
 def works(material: Material) -> Iterator[Work]:
     "Rows are of the size that plugins save"
     scale = material.scale
-    yield from _saving(scale)
+    yield from (replace(work, writes=True) for work in _saving(scale))
     for rows in (scale.rows, scale.many_rows):
         for hit in (True, False):
             yield _looking_up(scale, rows, hit)

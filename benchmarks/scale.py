@@ -1,4 +1,4 @@
-"""How time and memory grow with what is stored: `python -m benchmarks.scale [--sizes N …] [--json OUT]`
+"""How time and memory grow with what is stored: `python -m benchmarks.scale [names] [--sizes N …] [--json OUT]`
 
 One store and one file of each kind of results grow by steps. At each size every work is done in a process of its own,
 so that the peak of its memory is its own. Time is that of one object, row or call, and should not grow. A search among
@@ -314,28 +314,44 @@ class Growth:
         return self.times[-1] / self.times[0]
 
     @property
+    def cpu_factor(self) -> float:
+        "The same of the time of the processor, which a busy machine changes less"
+        first, last = (max(done.cpu, 1e-6) / done.count for done in (self.runs[0], self.runs[-1]))
+        return last / first
+
+    @property
+    def memory(self) -> int:
+        "Bytes at most, at any size"
+        return max(done.memory for done in self.runs)
+
+    @property
     def faults(self) -> list[str]:
         "What is worse than it should be"
-        grown = (self.runs[-1].size / self.runs[0].size) ** EXPONENT
-        memory = max(done.memory for done in self.runs)
-        slower = [f"x {self.factor:.1f} is more than x {grown:.1f}"] if self.factor > grown else []
-        return slower + ([f"{memory / 1e6:,.0f} MB is more than {MEMORY / 1e6:,.0f}"] if memory > MEMORY else [])
+        most = (self.runs[-1].size / self.runs[0].size) ** EXPONENT
+        slower = [f"grows by {self.factor:.1f}, which is more than {most:.1f}"] if self.factor > most else []
+        larger = [f"takes more than {MEMORY / 1e6:.0f} MB"] if self.memory > MEMORY else []
+        return slower + larger
 
     def as_json(self) -> dict[str, Any]:
         "All that was measured"
-        facts = {"name": self.work.name, "unit": self.work.unit, "factor": self.factor, "faults": self.faults}
-        return {**facts, "runs": [asdict(done) for done in self.runs]}
+        facts = {"name": self.work.name, "unit": self.work.unit, "factor": self.factor, "cpu_factor": self.cpu_factor}
+        return {**facts, "faults": self.faults, "runs": [asdict(done) for done in self.runs]}
 
 
-def measure_all(folder: Path, sizes: Sequence[int], large_size: int) -> list[Growth]:
-    "All works at all sizes"
-    runs: dict[str, list[Measured]] = {work: [] for work in WORKS}
+def chosen(names: Sequence[str]) -> list[str]:
+    "The works whose names begin so, all if there are no names; and what lets the store and the results grow"
+    return [name for name in WORKS if name.endswith("_many") or not names or name.startswith(tuple(names))]
+
+
+def measure_all(folder: Path, names: Sequence[str], sizes: Sequence[int], large_size: int) -> list[Growth]:
+    "Works at all sizes"
+    runs: dict[str, list[Measured]] = {name: [] for name in chosen(names)}
     large(folder / "large.mkv", large_size)
-    for work in LARGE_FILE:
-        runs[work.name].append(_measure(work.name, Place(folder, 0, large_size)))
-    for before, size in zip((0, *sizes), sizes, strict=False):
-        for work in (*STORE, *RESULTS):
-            runs[work.name].append(_measure(work.name, Place(folder, before, size)))
+    steps: list[tuple[int, int, Sequence[Work]]] = [(0, large_size, LARGE_FILE)]
+    steps += [(before, size, (*STORE, *RESULTS)) for before, size in zip((0, *sizes), sizes, strict=False)]
+    for before, size, works in steps:
+        for name in (work.name for work in works if work.name in runs):
+            runs[name].append(_measure(name, Place(folder, before, size)))
     return [Growth(WORKS[name], done) for name, done in runs.items()]
 
 
@@ -343,14 +359,15 @@ def table(growths: Iterable[Growth]) -> Iterator[str]:
     "Lines for people"
     for growth in growths:
         times = " ".join(f"{1e6 * each:12,.1f}" for each in growth.times)
-        memory = max(done.memory for done in growth.runs) / 1e6
+        grown = f"x {growth.factor:5.2f} (CPU x {growth.cpu_factor:5.2f}) {growth.memory / 1e6:5,.0f} MB"
         faults = "".join(f"  FAULT: {fault}" for fault in growth.faults)
-        yield f"{growth.work.name:44}{times} us a {growth.work.unit:6} x {growth.factor:5.2f} {memory:5,.0f} MB{faults}"
+        yield f"{growth.work.name:44}{times} us a {growth.work.unit:6} {grown}{faults}"
 
 
 def main(given: list[str] | None = None) -> list[Growth]:
     "Measure, print and write"
     parser = argparse.ArgumentParser("python -m benchmarks.scale", description=__doc__.partition(":")[0])
+    parser.add_argument("names", nargs="*", help="beginnings of works; all if none")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="objects, and rows of each kind; rising")
     parser.add_argument("--large", type=int, default=LARGE, help="bytes of the one large file")
     parser.add_argument("--json", type=Path, help="file for all that was measured")
@@ -360,7 +377,7 @@ def main(given: list[str] | None = None) -> list[Growth]:
     with scratch(arguments.folder) as folder:
         facts = machine.facts(folder)
         print(machine.told(facts), flush=True)
-        growths = measure_all(folder, arguments.sizes, arguments.large)
+        growths = measure_all(folder, arguments.names, arguments.sizes, arguments.large)
         facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
     print("\n".join(table(growths)))
     if arguments.json:
