@@ -486,6 +486,10 @@ class Database(Queries, Connections):
         with self.transaction() as con:
             return con.execute(sql, parameters).rowcount
 
+    def tables(self) -> set[str]:
+        "The names of all tables"
+        return {name for (name,) in self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
     def run(
         self,
         work: Callable[[Session], T],  # On a server it may be done again, after a connection was lost

@@ -7,9 +7,9 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
-           'StoreUnavailable', 'ServerUnavailable', 'InvalidUrl', 'SecretInUrl', 'StoreMoved', 'LocksUnreliable',
-           'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore', 'OutsideStore', 'OutsideLibrary',
-           'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
+           'StoreUnavailable', 'ServerUnavailable', 'NotOnServer', 'InvalidUrl', 'SecretInUrl', 'StoreMoved',
+           'LocksUnreliable', 'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore', 'OutsideStore',
+           'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -233,6 +233,13 @@ class ServerUnavailable(StoreUnavailable):
     "A database server that does not answer, or answers no"
 
     template = "{root} is unavailable: {reason}. Nothing that was acknowledged is lost; try again when that is mended"
+
+
+class NotOnServer(StorageError, ValueError):
+    "Something that needs a file, and was given a database of a server"
+
+    fields = ("url", "what")
+    template = "{url} is on a server, and {what} needs a file. Nothing was done"
 
 
 class InvalidUrl(StorageError, ValueError):

@@ -171,7 +171,7 @@ def connect(
     "Open a connection, on which each statement is a transaction unless one is begun"
     path = shown(address)
     try:
-        parameters = DEFAULTS | conninfo_to_dict(address) | {"client_encoding": "utf8"}
+        parameters: dict[str, Any] = DEFAULTS | conninfo_to_dict(address) | {"client_encoding": "utf8"}
     except psycopg.Error:
         raise InvalidUrl("a part of it is not known") from None
     try:
