@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
+from .addresses import holds_secret, is_url, shown
 from .connections import MEMORY
-from .errors import ReadOnlyStore, SourceChanged, SourceError
+from .engines import server_locks
+from .errors import ReadOnlyStore, SecretInUrl, SourceChanged, SourceError
 from .flights import Flights
 from .hashing import hash_dict_canonical, hash_file, parse_hash
 from .memo import Memo, identity, racy
@@ -121,7 +123,7 @@ class ComputingStorage(ResultStorage[Row]):
 
     def __init__(
         self,
-        db_path: PathValue,  # The SQLite file; it and its folders are made if missing. ':memory:' keeps nothing
+        db_path: PathValue,  # A SQLite file, made if missing with its folders; ':memory:' keeps nothing. Or postgresql://…
         *,
         memo: Memo | PathValue | bool = True,  # Remembered hashes: beside the file, if True; elsewhere; or none
     ) -> None:
@@ -129,7 +131,7 @@ class ComputingStorage(ResultStorage[Row]):
         super().__init__(db_path)
         self._wanted_memo = memo
         self._opened_memo: Memo | None = None
-        self._flights = Flights(self._database.path)
+        self._flights = Flights(self._database.path, server=server_locks(self._database))
 
     def _memo(
         self,
@@ -143,8 +145,8 @@ class ComputingStorage(ResultStorage[Row]):
         if self._wanted_memo is False or isinstance(self._wanted_memo, Memo):
             return self._wanted_memo or None
         if self._opened_memo is None:
-            path = self._database.path
-            beside = path if path == MEMORY else f"{path}.memo"
+            address = self._database.address
+            beside = address if address == MEMORY or is_url(address) else f"{address}.memo"
             self._opened_memo = Memo(beside if isinstance(self._wanted_memo, bool) else self._wanted_memo)
         return self._opened_memo
 
@@ -190,8 +192,10 @@ class ComputingStorage(ResultStorage[Row]):
             self._opened_memo.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._wanted_memo is True:
-            return super().__reduce__()
+        make, arguments = super().__reduce__()
         memo = self._wanted_memo
-        path = memo.path if isinstance(memo, Memo) else memo
-        return functools.partial(type(self), memo=path), (self.db_path,)
+        if memo is True:
+            return make, arguments
+        if not isinstance(memo, bool) and (memo.has_secret if isinstance(memo, Memo) else holds_secret(memo)):
+            raise SecretInUrl(memo.path if isinstance(memo, Memo) else shown(memo))
+        return functools.partial(make, memo=memo.path if isinstance(memo, Memo) else memo), arguments

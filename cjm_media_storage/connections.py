@@ -230,12 +230,12 @@ def _after_fork(
 
 
 def abandon(
-    sqlite: sqlite3.Connection,  # Of a parent process
+    connection: object,  # Of a parent process
 ) -> None:
-    "Keep `sqlite` from being closed, also when this interpreter ends: it is referred to for ever"
+    "Keep `connection` from being closed, also when this interpreter ends: it is referred to for ever"
     import ctypes
 
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(sqlite))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _close_all() -> None:
@@ -267,6 +267,7 @@ class Connections:
     ) -> None:
         path = os.fspath(path)
         self.path = path if path == MEMORY else os.path.abspath(path)  # a thread may open it after a change of folder
+        self.address = self.path  # What opens it again
         self.durable, self.timeout = durable, timeout
         self._closed = False
         self._reset()

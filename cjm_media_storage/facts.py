@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from .content import ContentStore
 from .database import Database
+from .engines import AnyDatabase
 from .errors import NoResults, StorageError
 from .index import without_credentials
 from .layout import ALGO
@@ -161,7 +162,7 @@ def _item(
 
 
 def _shares(
-    database: Database,
+    database: AnyDatabase,
     column: str,
     limit: int = -1,  # The largest; all, if negative
 ) -> tuple[Share, ...]:
@@ -171,7 +172,7 @@ def _shares(
 
 
 def _kinds(
-    database: Database,
+    database: AnyDatabase,
     whole: Share,  # All objects
 ) -> tuple[Share, ...]:
     "The extensions with most bytes, and the rest as one"
@@ -182,7 +183,7 @@ def _kinds(
 
 # %% ../nbs/57a_facts.ipynb #3486a174
 def _growth(
-    database: Database,
+    database: AnyDatabase,
 ) -> tuple[Step, ...]:
     "What was kept at the end of each step of time"
     first, last = database.fetch("SELECT min(created_at), max(created_at) FROM objects WHERE state = 'live'")[0]
@@ -226,7 +227,7 @@ def _media(
 
 # %% ../nbs/57a_facts.ipynb #ee84f8ea
 def _trash(
-    database: Database,
+    database: AnyDatabase,
     limit: int,
 ) -> tuple[Newest[Thrown], int]:  # And their bytes
     total, size = database.fetch("SELECT count(*), ifnull(sum(size), 0) FROM trash")[0]
@@ -241,7 +242,7 @@ def _trash(
 
 
 def _publications(
-    database: Database,
+    database: AnyDatabase,
     limit: int,
 ) -> Newest[Placed]:
     rows = database.fetch(
@@ -368,7 +369,7 @@ _TABLES = {
 
 
 def _values(
-    database: Database,
+    database: AnyDatabase,
     kind: str,
     id: int,
 ) -> Any:  # None: there are none, or they are no JSON
@@ -382,7 +383,7 @@ def _values(
 
 
 def _rows(
-    database: Database,
+    database: AnyDatabase,
     kind: str,
     limit: int,
 ) -> Iterator[Result]:
@@ -395,11 +396,11 @@ def _rows(
 
 
 def _read(
-    database: Database,
+    database: AnyDatabase,
     path: str,
     limit: int,
 ) -> ResultFacts:
-    have = {name for (name,) in database.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    have = database.tables()
     kinds = [kind for kind, (table, *_) in _TABLES.items() if table in have]
     if not kinds:
         raise NoResults(path, "it has neither analysis_jobs nor processing_jobs")
