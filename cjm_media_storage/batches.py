@@ -34,7 +34,7 @@ class BatchProgress(Shown):
 
     def plus(
         self,
-        jobs: "Sequence[Job]",
+        jobs: "Sequence[Job | Outcome]",
     ) -> "BatchProgress":
         "Count more"
         results = [job.result for job in jobs if job.result is not None]

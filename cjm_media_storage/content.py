@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from .batches import Batch, BatchProgress
 from .caching import Cache
@@ -23,6 +23,7 @@ from cjm_media_storage.errors import (
     ObjectNotFound,
     StoreClosed,
 )
+from .executors import Lent
 from .files import DISK, Disk
 from .index import Entry, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content
@@ -38,7 +39,11 @@ from .parts import Parts
 from .putting import PutResult, check_terms
 from .records import path_key, to_path, to_text
 from .showing import Shown
+from .spreading import put_by
 from .trash import RETENTION, Trashed, check_retention
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 # %% ../nbs/26_content.ipynb #e006fb05
 Found = TypeVar("Found")
@@ -140,6 +145,7 @@ class ContentStore(Shown):
         ordered: bool = True,  # Report in the order of `contents`, or what is done first?
         threads: int | None = None,  # That read and hash; some, if None
         progress: Callable[[BatchProgress], None] | None = None,  # Called now and then, with all that was done so far
+        executor: "Executor | None" = None,  # Whose workers put, in order, each with one thread; paths and bytes only
     ) -> Generator[Outcome, None, None]:  # Nothing is stored unless it is iterated over; whoever stops early closes it
         "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
         self._check_open(durability, ("full", "batch", "none"))
@@ -154,6 +160,9 @@ class ContentStore(Shown):
             "follow_symlinks": follow_symlinks,
             "move": move,
         }
+        if executor is not None:
+            options |= {"durability": durability, "threads": threads or 1}
+            return put_by(executor, Lent(self), contents, options, progress)
         batch = Batch(
             self._putting,
             options,

@@ -8,8 +8,8 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
            'StoreUnavailable', 'ServerUnavailable', 'NotOnServer', 'InvalidUrl', 'SecretInUrl', 'StoreMoved',
-           'LocksUnreliable', 'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore', 'OutsideStore',
-           'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
+           'LocksUnreliable', 'StoreBusy', 'ExecutorFailed', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore',
+           'OutsideStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -282,6 +282,13 @@ class StoreBusy(StorageError):
 
     fields = ("path",)
     template = "{path} is held by another program. Nothing is lost; try again when it is done"
+
+
+class ExecutorFailed(StorageError):
+    "An executor that lost a task: a process was killed, a cluster is gone, or a task could not be sent"
+
+    fields = ("executor", "reason")
+    template = "{executor} lost a task: {reason}. What was done stays done; run the same again to go on"
 
 
 class NestedCompute(StorageError, RuntimeError):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'BLOCK', 'LARGE', 'hash_bytes', 'verify_hash', 'hash_dict_canonical', 'digest_length', 'parse_hash', 'buffer',
-           'Hasher', 'hash_file', 'FileHash', 'hash_files']
+           'Hasher', 'hash_file', 'FileHash', 'hash_files', 'size_of_file']
 
 # %% ../nbs/06_hashing.ipynb #aecf7a87
 import functools
@@ -14,13 +14,18 @@ import os
 import re
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import InvalidHash, StorageError
+from .executors import in_executor, pieces
 from .showing import Shown
 from .workers import in_parallel, workers
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 # %% ../nbs/06_hashing.ipynb #b1d41d31
 def hash_bytes(
@@ -202,7 +207,46 @@ def hash_files(
     paths: Iterable[str | os.PathLike[str]],  # Files to hash; any number
     algo: str = "sha256",
     threads: int | None = None,  # As many as there are cores, at most 8, if None
+    executor: "Executor | None" = None,  # Whose workers hash, each with one thread; they see the same files
 ) -> Iterator[FileHash]:  # In the order of `paths`
-    "Hash many files on several threads; ValueError if `algo` is unknown"
+    "Hash many files on several threads, or by any executor; ValueError if `algo` is unknown"
     digest_length(algo)
+    if executor is not None:
+        return _hash_by(executor, paths, algo)
     return in_parallel(lambda path: _hash_or_error(path, algo), paths, threads)
+
+
+def _hash_by(
+    executor: "Executor",
+    paths: Iterable[str | os.PathLike[str]],
+    algo: str,
+) -> Iterator[FileHash]:
+    "Hash files by an executor, whose workers may be in another folder"
+    given: deque[str | os.PathLike[str]] = deque()
+
+    def absolute() -> Iterator[str]:
+        for path in paths:
+            given.append(path)
+            yield os.path.abspath(path)
+
+    for some in in_executor(executor, functools.partial(_hash_all, algo), pieces(absolute(), size_of_file)):
+        for found in some:
+            yield FileHash(given.popleft(), found.hash, found.error)
+
+
+def _hash_all(
+    algo: str,
+    paths: list[str],
+) -> list[FileHash]:
+    "The work of a task"
+    return [_hash_or_error(path, algo) for path in paths]
+
+
+def size_of_file(
+    path: str | os.PathLike[str],
+) -> int:  # Bytes; 0 if that is not known
+    "How large the file at `path` is, for those who share work out"
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0

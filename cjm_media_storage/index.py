@@ -200,6 +200,22 @@ class Index:
         )
         return [digest for (digest,) in self.database.fetch(sql, (prefix, prefix + "g", limit))]
 
+    def within(
+        self,
+        prefix: str,  # Hex digits
+        namespace: str | None = None,  # All, if None
+        also: str = "",  # More SQL on `objects`, beginning with AND
+    ) -> Iterator[Entry]:
+        "The objects whose digest begins with `prefix`, in order; in constant memory, and no other rows are read"
+        sql = (
+            f"SELECT {COLUMNS} FROM objects WHERE digest >= ? AND digest < ? AND (digest, namespace) > (?, ?)"
+            f" AND state = 'live' AND namespace = coalesce(?, namespace){also} ORDER BY digest, namespace LIMIT ?"
+        )
+        last = prefix, ""
+        while rows := self.database.fetch(sql, (prefix, prefix + "g", *last, namespace, 1000)):
+            yield from self.as_entries(rows)
+            last = rows[-1][1:3]
+
     def holds_any(
         self,
         namespace: str,

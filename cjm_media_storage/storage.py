@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['AmbiguousHash', 'BatchProgress', 'CollectionRefused', 'Computed', 'Conflict', 'ContentStore', 'CorruptDatabase',
-           'CorruptObject', 'FileHash', 'HashMismatch', 'Hasher', 'IndexCorrupt', 'IndexMissing', 'InvalidExtension',
-           'InvalidHash', 'InvalidNamespace', 'InvalidRecord', 'LinkModeUnavailable', 'LocksUnreliable',
-           'MediaAnalysisRow', 'MediaAnalysisStorage', 'MediaProcessingRow', 'MediaProcessingStorage', 'Memo',
-           'MissingExtra', 'MissingObject', 'NestedCompute', 'NoOutput', 'NoResults', 'NoSpace', 'NotAStore',
-           'NotPublished', 'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary', 'OutsideStore', 'PutItem',
-           'PutResult', 'ReadOnlyFile', 'ReadOnlyStore', 'Reference', 'SizeMismatch', 'Source', 'SourceChanged',
-           'SourceError', 'StorageError', 'StoreBusy', 'StoreClosed', 'StoreMoved', 'StoreUnavailable', 'StoredObject',
-           'TooLarge', 'Trash', 'Trashed', 'UnsafePath', 'UnsupportedFormat', 'hash_bytes', 'hash_dict_canonical',
-           'hash_file', 'hash_files', 'parse_hash', 'verify_hash', 'without_credentials']
+           'CorruptObject', 'ExecutorFailed', 'FileHash', 'HashMismatch', 'Hasher', 'IndexCorrupt', 'IndexMissing',
+           'InvalidExtension', 'InvalidHash', 'InvalidNamespace', 'InvalidRecord', 'LinkModeUnavailable',
+           'LocksUnreliable', 'MediaAnalysisRow', 'MediaAnalysisStorage', 'MediaProcessingRow',
+           'MediaProcessingStorage', 'Memo', 'MissingExtra', 'MissingObject', 'NestedCompute', 'NoOutput', 'NoResults',
+           'NoSpace', 'NotAStore', 'NotPublished', 'ObjectInUse', 'ObjectNotFound', 'Outcome', 'OutsideLibrary',
+           'OutsideStore', 'PutItem', 'PutResult', 'ReadOnlyFile', 'ReadOnlyStore', 'Reference', 'SizeMismatch',
+           'Source', 'SourceChanged', 'SourceError', 'StorageError', 'StoreBusy', 'StoreClosed', 'StoreMoved',
+           'StoreUnavailable', 'StoredObject', 'TooLarge', 'Trash', 'Trashed', 'UnsafePath', 'UnsupportedFormat',
+           'hash_bytes', 'hash_dict_canonical', 'hash_file', 'hash_files', 'parse_hash', 'verify_hash',
+           'without_credentials']
 
 # %% ../nbs/46_storage.ipynb #fccc3bb6
 from importlib import import_module
@@ -24,6 +25,7 @@ from cjm_media_storage.errors import (
     Conflict,
     CorruptDatabase,
     CorruptObject,
+    ExecutorFailed,
     HashMismatch,
     IndexCorrupt,
     IndexMissing,
@@ -133,6 +135,7 @@ _all_ = [
     "ContentStore",
     "CorruptDatabase",
     "CorruptObject",
+    "ExecutorFailed",
     "FileHash",
     "HashMismatch",
     "Hasher",
