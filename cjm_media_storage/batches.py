@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .arrivals import READ_AHEAD
 from .contents import Job, Outcome, PutItem
 from .errors import StorageError
-from .groups import READ_AHEAD, Group
+from .groups import Group
 from .ingest import Content
 from .putting import PutResult, Putting, check_terms
 from .showing import Shown

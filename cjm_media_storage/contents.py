@@ -60,11 +60,13 @@ class Job:
     content: Content
     terms: Terms | None = None  # None: they are wrong
     alone: bool = False  # Is it put by itself?
-    stat: os.stat_result | None = None  # Of a file, before it was looked at
+    stat: os.stat_result | None = None  # Of a file, before it was read
+    name: str = ""  # The path of a file, as it was given
     location: str | bytes | None = None  # Of a file that is its own source
     began: int = 0  # Nanoseconds since 1970, when its reading began; 0 if it was not read
     incoming: Incoming | None = None
-    staged: str | None = None
+    staged: str | None = None  # A file to be removed
+    staged_stat: os.stat_result | None = None
     spot: Spot | None = None
     entry: Entry | None = None  # The row to be written
     final: str | None = None  # Where its bytes are, if they were placed
@@ -91,7 +93,7 @@ class Job:
     @property
     def digest(self) -> str:  # Hex digits, of what was received
         assert self.incoming is not None
-        return self.incoming.hash.partition(":")[2]
+        return self.incoming.hash[-64:]
 
     def outcome(self) -> Outcome:
         "What is reported"

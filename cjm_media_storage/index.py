@@ -130,7 +130,7 @@ class Entry(NamedTuple):  # made by the thousand, in a fifth of the time of a fr
 _BOOT = "boot = CASE WHEN state = 'live' AND boot = '' THEN '' ELSE ? END"
 
 _ADD_OBJECT = """INSERT INTO objects (digest, namespace, extension, size, mtime_ns, created_at, used_at, boot)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest, namespace) DO NOTHING"""
 
 # A row that is there is corrected, and one in the trash comes back to life.
 _RENEW = f"UPDATE objects SET {_BOOT}, size = ?, mtime_ns = ?, used_at = ?, condemned_at = NULL"
@@ -227,6 +227,15 @@ class Index:
             " AND state = 'live' AND boot = '' LIMIT 1"
         )
         return self.database.fetch_one(sql, (prefix, prefix + "g", namespace)) is not None
+
+    def held_lately(
+        self,
+        namespace: str,
+    ) -> bool:
+        "Is there a durable object of that namespace among those that came last? More are not looked at"
+        newest = "SELECT namespace, state, boot FROM objects ORDER BY id DESC LIMIT 100"
+        sql = f"SELECT 1 FROM ({newest}) WHERE namespace = ? AND state = 'live' AND boot = '' LIMIT 1"
+        return self.database.fetch_one(sql, (namespace,)) is not None
 
     def knows_size(
         self,
@@ -334,7 +343,10 @@ class Index:
         sql = f"{_RENEW} WHERE id = ? AND digest = ? AND state = 'live'"
         if not created and not con.execute(sql, renewed).rowcount:
             raise ObjectNotFound(f"{ALGO}:{entry.digest}")
-        if source is not None and con.execute(_NEWEST, (source.location, source.provider)).fetchone() != (id,):
+        # What is new cannot be what its source gave last.
+        if source is not None and (
+            created or con.execute(_NEWEST, (source.location, source.provider)).fetchone() != (id,)
+        ):
             place = (source.location, source.provider, source.extension)
             con.execute(ADD_SOURCE, (id, *place, now, now, source.location))
         if reference is not None:
@@ -348,12 +360,11 @@ class Index:
         now: float,  # Seconds since 1970
     ) -> tuple[int, bool]:  # The id of its row; and was it new, or back from the trash?
         "Add an object, unless there is a live row of it already"
+        added = con.execute(_ADD_OBJECT, (*entry[1:7], now, entry.boot))
+        if added.rowcount:
+            return added.lastrowid or 0, True
         sql = "SELECT id, state FROM objects WHERE digest = ? AND namespace = ?"
-        found = con.execute(sql, (entry.digest, entry.namespace)).fetchone()
-        if found is None:
-            values = (entry.digest, entry.namespace, entry.extension, entry.size, entry.mtime_ns, entry.created_at)
-            return con.execute(_ADD_OBJECT, (*values, now, entry.boot)).lastrowid or 0, True
-        id, state = found
+        id, state = con.execute(sql, (entry.digest, entry.namespace)).fetchone()
         if state != "live":
             renewed = (entry.boot, entry.size, entry.mtime_ns, now, id)
             con.execute(f"{_RENEW}, state = 'live' WHERE id = ?", renewed)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Content', 'SMALL', 'STEP', 'NOTHING', 'Limits', 'Incoming', 'copy_and_hash', 'open_source', 'same_bytes',
-           'check_unchanged', 'Known', 'take', 'drop', 'receive']
+           'check_unchanged', 'read_small', 'Known', 'take', 'drop', 'receive']
 
 # %% ../nbs/16_ingest.ipynb #c6dccfad
 import contextlib
@@ -145,6 +145,10 @@ def copy_and_hash(
     return hasher, "copy"
 
 # %% ../nbs/16_ingest.ipynb #da867954
+_READ = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0)
+_AS_IT_IS = _READ | getattr(os, "O_NOFOLLOW", 0)
+
+
 @contextlib.contextmanager
 def open_source(
     path: str | os.PathLike[str],
@@ -152,11 +156,10 @@ def open_source(
 ) -> Iterator[tuple[int, os.stat_result]]:
     "Open a regular file to be stored, or raise `SourceError` at once"
     name = os.fspath(path)
-    flags = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0)
     try:
         if not stats.S_ISREG(os.stat(path, follow_symlinks=follow_symlinks).st_mode):
             raise SourceError(name, "it is not a regular file", 0)
-        fd = os.open(path, flags if follow_symlinks else flags | getattr(os, "O_NOFOLLOW", 0))
+        fd = os.open(path, _READ if follow_symlinks else _AS_IT_IS)
     except (OSError, ValueError) as e:  # ValueError: a NUL in the path
         raise SourceError(name, getattr(e, "strerror", None) or str(e), 0) from e
     try:
@@ -186,7 +189,7 @@ def check_unchanged(
     now = os.fstat(fd)
     if seen > before.st_size and same_bytes(now, before):  # as in /proc, where files are made when they are read
         raise SourceError(os.fspath(path), "its size says nothing of its bytes; open it, and put the stream", seen)
-    same = seen == before.st_size and same_bytes(now, before)
+    same = seen == before.st_size and same_bytes(now, before) and os.path.samestat(now, before)
     if same and before.st_nlink == now.st_nlink:
         same = before.st_ctime_ns == now.st_ctime_ns
     with contextlib.suppress(FileNotFoundError):
@@ -195,6 +198,25 @@ def check_unchanged(
         raise SourceChanged(os.fspath(path), seen)
 
 # %% ../nbs/16_ingest.ipynb #6c638a49
+def read_small(
+    path: str,
+    before: os.stat_result,  # Of `path` itself, a regular file of a size that fits in memory
+) -> bytes:
+    "All bytes of a file that was looked at; `SourceError`, or `SourceChanged` if it is not the same any more"
+    try:
+        fd = os.open(path, _AS_IT_IS)
+        try:
+            data = os.read(fd, before.st_size + 1)
+            while len(data) < before.st_size and (part := os.read(fd, before.st_size + 1 - len(data))):
+                data += part
+            check_unchanged(path, fd, before, len(data))
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise SourceError(path, e.strerror or str(e), 0) from e
+    return data
+
+
 @dataclass(frozen=True)
 class Known:
     "What the store knows already"

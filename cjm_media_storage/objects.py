@@ -42,7 +42,7 @@ class Objects:
     ) -> None:
         self.root, self._staging, self._disk = root, staging, disk
         self._prefix = f"{os.fspath(root)}/"
-        self._own = f"{os.fspath(root)}/.store/"
+        self._own, self._staged = f"{os.fspath(root)}/.store/", f"{os.fspath(root)}/.store/staging/"
         self._object_mode, self.folder_mode = object_mode, folder_mode
 
     def name(
@@ -104,13 +104,13 @@ class Objects:
         self,
         final: PathLike,
         made: list[str],  # As `make_way` gave it
-        synced: int = 0,  # Of the two shard folders above `final`, how many are known to be durable? From the top
+        synced: int = 0,  # Of the three folders above `final`, how many are known to be durable? From the top
     ) -> list[str]:  # Those to be synced, so that the name `final` is durable
         "The folders above `final` that may not be durable yet"
         shard = os.path.dirname(final)
         above = os.path.dirname(shard)
-        unknown = [[above, os.path.dirname(above), os.fspath(self.root)], [above], []][synced]
-        return list(dict.fromkeys([shard, *unknown, *reversed(made)]))
+        hold_names = [above, os.path.dirname(above), os.fspath(self.root)]  # of those folders, from the bottom
+        return list(dict.fromkeys([shard, *hold_names[: 3 - synced], *reversed(made)]))
 
     def share(
         self,
@@ -135,7 +135,7 @@ class Objects:
         "Link the bytes to their final name; it is not durable yet"
         if incoming.data is None and incoming.staged is None:
             return None
-        path = self.stage(incoming)
+        path, _ = self.stage(incoming)
         try:
             if durable:
                 self._disk.sync_file(path)
@@ -147,16 +147,13 @@ class Objects:
     def stage(
         self,
         incoming: Incoming,  # With its bytes
-    ) -> str:  # For the caller to remove, if it is not the one that `incoming` has
+    ) -> tuple[str, os.stat_result]:  # For the caller to remove, if it is not the one that `incoming` has
         "Give bytes a staged file with the permissions of an object; it is not synced yet"
         if incoming.staged is None:
-            with self._staging.new() as (path, fd):
-                self._disk.write(fd, incoming.data or b"")
-                self._disk.chmod(path, self._object_mode)
-            return path
+            return self._staging.write(incoming.data or b"", self._object_mode)
         path = self._second_name(incoming.staged, incoming) if incoming.link_mode == "hardlink" else incoming.staged
         self._disk.chmod(path, self._object_mode)
-        return path
+        return path, os.stat(path)
 
     def _second_name(
         self,
@@ -174,7 +171,7 @@ class Objects:
 
     def link(
         self,
-        path: PathLike,  # A file with the right bytes; synced, if that is asked for
+        path: PathLike,  # A file with the right bytes; synced, if that is asked for. A staged one is renamed
         final: PathLike,
         durable: bool,  # Sync what is there already, if it is kept? It is not durable yet, else
     ) -> bool:  # False: the right bytes were there
@@ -191,16 +188,22 @@ class Objects:
         path: PathLike,
         final: PathLike,
     ) -> bool:  # False: the name is taken
-        "Give `path` the name `final`, in one step; a staged file is renamed where there are no hard links"
+        "Give `path` the name `final`, in one step; a staged file loses its own, and others where there are no hard links"
         with contextlib.suppress(FileExistsError):
             try:
-                self._disk.link(path, final)
+                (self._disk.rename_new if self._is_staged(path) else self._disk.link)(path, final)
             except NoHardLink:
-                if not os.fspath(path).startswith(self._own):  # staged, or in the trash
+                if not os.fspath(path).startswith(self._own):  # in the trash
                     raise
                 self._disk.rename_new(path, final)
             return True
         return False
+
+    def _is_staged(
+        self,
+        path: PathLike,
+    ) -> bool:
+        return os.fspath(path).startswith(self._staged)
 
     def _is_right(
         self,
@@ -228,6 +231,8 @@ class Objects:
                 self._disk.link(final, kept)
                 self._disk.sync_folder(folder)
                 self._disk.rename(second, final)
+            if self._is_staged(path):
+                self._disk.unlink(path)
             healed = True
         except (NoHardLink, FileNotFoundError):  # a folder, a disk without links, or gone: then in two steps
             with contextlib.suppress(FileNotFoundError):

@@ -84,7 +84,8 @@ def test_known_bytes_cost_no_temporary_file(store, tmp_path, monkeypatch):
     for name, size in (("small", 1000), ("large", 2 * SMALL)):
         (tmp_path / name).write_bytes(os.urandom(size))
         store.put(tmp_path / name)
-        monkeypatch.setattr(Staging, "file", None)
+        monkeypatch.setattr(Staging, "new", None)
+        monkeypatch.setattr(Staging, "write", None)
         assert not store.put(tmp_path / name).created
         assert not store.put((tmp_path / name).read_bytes()).created
         monkeypatch.undo()
@@ -231,7 +232,7 @@ def test_fault_19_other_bytes_than_expected(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "call", ["create", "write", "copy", "chmod", "sync_file", "link", "make_folder", "sync_folder"]
+    "call", ["create", "write", "copy", "chmod", "sync_file", "rename_new", "make_folder", "sync_folder"]
 )
 def test_fault_20_a_full_disk_leaves_a_store_that_works(tmp_path, call):
     ContentStore(tmp_path / "store").close()  # so that the disk is full for the puts only

@@ -30,9 +30,9 @@ def test_the_order_of_a_durable_put(tmp_path):
         store._index.commit = lambda *args, **options: calls.append(("commit", ())) or commit(*args, **options)
         final = store.put(b"a poster").path
 
-    order = [name for name, _ in calls if name in ("write", "sync_file", "link", "commit")]
-    assert order == ["write", "sync_file", "link", "commit"]
-    linked = calls.index(next(call for call in calls if call[0] == "link"))
+    order = [name for name, _ in calls if name in ("write", "sync_file", "rename_new", "commit")]
+    assert order == ["write", "sync_file", "rename_new", "commit"]
+    linked = calls.index(next(call for call in calls if call[0] == "rename_new"))
     committed = calls.index(("commit", ()))
     staged, target = calls[linked][1]
     assert target == final
