@@ -139,7 +139,7 @@ class _Judge:
         "All live objects without a reference"
         pinned = self.parts.pins.held()
         where = (
-            "state = 'live' AND namespace = ifnull(?, namespace) AND id > ?"
+            "state = 'live' AND namespace = coalesce(?, namespace) AND id > ?"
             " AND NOT EXISTS (SELECT 1 FROM object_references WHERE object_id = objects.id)"
         )
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"

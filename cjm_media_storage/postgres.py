@@ -215,16 +215,19 @@ class PostgresDatabase(Queries, Sessions):
         if mine is not None:
             yield mine
             return
+        sql = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        if self.durable and not durable:
+            sql += "; SET LOCAL synchronous_commit = off"
+        if alone:
+            sql += f"; SELECT pg_advisory_xact_lock({self._lock})"
         try:
-            con = self._begin(durable, alone)
+            con = self._begin(sql)
             self._local.statements = Statements(con)
             try:
                 yield self._local.statements
                 self._commit(con)
             finally:
-                if self._is_ours(con):
-                    del self._local.statements
-                    self._give(con)
+                self._end(con)
         except (psycopg.Error, *UNFIT) as e:
             self._fail(e)
 
@@ -238,16 +241,10 @@ class PostgresDatabase(Queries, Sessions):
 
     def _begin(
         self,
-        durable: bool,
-        alone: bool,
+        sql: str,
         fresh: bool = False,  # On a new connection?
     ) -> "psycopg.Connection[tuple[Any, ...]]":
         "Begin a transaction on a connection that is free, and once more if it was lost since it was used last"
-        sql = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        if self.durable and not durable:
-            sql += "; SET LOCAL synchronous_commit = off"
-        if alone:
-            sql += f"; SELECT pg_advisory_xact_lock({self._lock})"
         con = self._take(fresh)
         try:
             con.execute(sql.encode(), prepare=False)
@@ -257,7 +254,16 @@ class PostgresDatabase(Queries, Sessions):
             self._give(con)
             if not again:
                 raise
-        return self._begin(durable, alone, fresh=True)
+        return self._begin(sql, fresh=True)
+
+    def _end(
+        self,
+        con: "psycopg.Connection[tuple[Any, ...]]",
+    ) -> None:
+        "Give the connection back, unless it is left to the parent; what was not committed is rolled back"
+        if self._is_ours(con):
+            del self._local.statements
+            self._give(con)
 
     def _commit(
         self,
