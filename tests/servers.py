@@ -150,7 +150,7 @@ class Given:
         "Leave it running"
 
 
-def server():
+def start():
     "The server for a run of tests"
     return Given(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else Server()
 
