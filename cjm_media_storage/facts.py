@@ -264,7 +264,8 @@ def store_facts(
     database = store.parts.index.database
     totals = store.stats()
     whole = Share("all", totals["objects"], totals["bytes"])
-    checks = """SELECT coalesce(sum(CASE WHEN checked_at = 0 THEN 1 ELSE 0 END), 0), coalesce(min(nullif(checked_at, 0)), 0), coalesce(max(checked_at), 0)
+    checks = """SELECT coalesce(sum(CASE WHEN checked_at = 0 THEN 1 ELSE 0 END), 0),
+        coalesce(min(nullif(checked_at, 0)), 0), coalesce(max(checked_at), 0)
         FROM objects WHERE state = 'live'"""
     never, oldest, newest = database.fetch(checks)[0]
     orphans, orphan_bytes = database.fetch(f"SELECT count(*), coalesce(sum(size), 0) FROM objects WHERE {_ORPHAN}")[0]

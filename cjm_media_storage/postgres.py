@@ -146,8 +146,7 @@ class PostgresDatabase(Queries, Sessions):
 
     def _found(self) -> int:  # 0: no tables yet
         "The version of the tables that are there"
-        there = "SELECT to_regclass(quote_ident(?) || '.media_storage_versions') IS NOT NULL"
-        if not self.fetch(there, (self.schema,))[0][0]:
+        if "media_storage_versions" not in self.tables():  # to_regclass remembers what was not there
             return 0
         rows = self.fetch("SELECT version FROM media_storage_versions WHERE name = ?", (self.name,))
         return int(rows[0][0]) if rows else 0
@@ -158,7 +157,7 @@ class PostgresDatabase(Queries, Sessions):
             found = self._found()
             if found >= self.version:
                 return
-            if not self.fetch("SELECT to_regclass(quote_ident(?) || '.media_storage_versions')", (self.schema,))[0][0]:
+            if "media_storage_versions" not in self.tables():
                 statements.con.execute(translate_types(_VERSIONS))
             for sql in self._upgrade(found):
                 statements.con.execute(translate_types(sql))
@@ -293,9 +292,8 @@ class PostgresDatabase(Queries, Sessions):
 
     def tables(self) -> set[str]:
         "The names of all tables"
-        return {
-            name for (name,) in self.fetch("SELECT tablename::text FROM pg_tables WHERE schemaname = ?", (self.schema,))
-        }
+        sql = "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = ?"
+        return {name for (name,) in self.fetch(sql, (self.schema,))}
 
     def run(
         self,
