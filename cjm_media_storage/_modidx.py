@@ -1837,6 +1837,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'cjm_media_storage/postgres.py'),
                                             'cjm_media_storage.postgres.PostgresDatabase._prepare': ( 'postgres.html#postgresdatabase._prepare',
                                                                                                       'cjm_media_storage/postgres.py'),
+                                            'cjm_media_storage.postgres.PostgresDatabase._run': ( 'postgres.html#postgresdatabase._run',
+                                                                                                  'cjm_media_storage/postgres.py'),
                                             'cjm_media_storage.postgres.PostgresDatabase._transaction': ( 'postgres.html#postgresdatabase._transaction',
                                                                                                           'cjm_media_storage/postgres.py'),
                                             'cjm_media_storage.postgres.PostgresDatabase.execute': ( 'postgres.html#postgresdatabase.execute',

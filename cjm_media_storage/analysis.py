@@ -98,7 +98,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         )
     """
     TABLE = "analysis_jobs"
-    ALONE = False
+    SINGLE = True
     HASHES = ("SELECT 1 FROM analysis_jobs WHERE file_hash",)
     COLUMNS = "file_path, file_hash, config_hash, ranges, metadata, created_at"
 

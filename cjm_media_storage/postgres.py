@@ -83,6 +83,9 @@ class Statements:
         rows: Iterable[Any],
     ) -> Rows:
         "Run a statement for each row, without waiting for each"
+        rows = list(rows)
+        if len(rows) == 1:
+            return self.execute(sql, rows[0])
         cursor = self.con.cursor()
         cursor.executemany(translate(sql), rows)
         return cursor
@@ -208,17 +211,14 @@ class PostgresDatabase(Queries, Sessions):
     def _transaction(
         self,
         durable: bool = True,
-        alone: bool = True,  # Must nobody else write meanwhile?
     ) -> Iterator[Statements]:
         mine = getattr(self._local, "statements", None)
         if mine is not None:
             yield mine
             return
-        sql = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        sql = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self._lock})"
         if self.durable and not durable:
             sql += "; SET LOCAL synchronous_commit = off"
-        if alone:
-            sql += f"; SELECT pg_advisory_xact_lock({self._lock})"
         try:
             con = self._begin(sql)
             self._local.statements = Statements(con)
@@ -292,24 +292,39 @@ class PostgresDatabase(Queries, Sessions):
 
     def tables(self) -> set[str]:
         "The names of all tables"
-        sql = "SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = ?"
+        sql = "SELECT tablename FROM pg_tables WHERE schemaname = ?"
         return {name for (name,) in self.fetch(sql, (self.schema,))}
 
     def run(
         self,
         work: Callable[[Session], T],  # It may be done again, after a connection was lost
-        alone: bool = True,  # Must nobody else write meanwhile?
+        single: bool = False,  # Is it one statement, that does not depend on other rows?
     ) -> T:
         "Do `work` in a transaction of its own"
-        for last in (False, True):
-            try:
-                with self._transaction(alone=alone) as statements:
-                    return work(statements)
-            except ServerUnavailable:
-                if last or getattr(self._local, "statements", None) is not None:
-                    raise
-                self._drop_idle()
-        raise StoreClosed(self.path)
+        if getattr(self._local, "statements", None) is not None:  # it is part of a greater one
+            return work(self._local.statements)
+        try:
+            return self._run(work, single)
+        except ServerUnavailable:
+            self._drop_idle()
+        return self._run(work, single)
+
+    def _run(
+        self,
+        work: Callable[[Session], T],
+        single: bool,
+    ) -> T:
+        "Do `work` once; a statement that stands alone is a transaction without more words"
+        if not single:
+            with self._transaction() as statements:
+                return work(statements)
+        con = self._take()
+        try:
+            return work(Statements(con))
+        except (psycopg.Error, *UNFIT) as e:
+            self._fail(e)
+        finally:
+            self._give(con)
 
     def fold(self) -> None:
         "Nothing: a server has written what it acknowledged"
