@@ -83,7 +83,7 @@ def ranges_and_metadata(
 
 # %% ../nbs/10_analysis.ipynb #9c110561
 class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
-    "Results of analysing media files, in a SQLite file or on a PostgreSQL server; used from any thread, process and forked child"
+    "Results of analysing media files, in a SQLite file or on a server; used from any thread, process and forked child"
 
     SCHEMA = """
         CREATE TABLE IF NOT EXISTS analysis_jobs (
@@ -98,7 +98,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         )
     """
     TABLE = "analysis_jobs"
-    ALONE = False
+    SINGLE = True
     HASHES = ("SELECT 1 FROM analysis_jobs WHERE file_hash",)
     COLUMNS = "file_path, file_hash, config_hash, ranges, metadata, created_at"
 

@@ -158,7 +158,7 @@ class _Judge:
         "All live objects without a reference"
         pinned, index = self.parts.pins.held(), self.parts.index
         orphaned = " AND NOT EXISTS (SELECT 1 FROM object_references WHERE object_id = objects.id)"
-        where = f"state = 'live' AND namespace = ifnull(?, namespace) AND id > ?{orphaned}"
+        where = f"state = 'live' AND namespace = coalesce(?, namespace) AND id > ?{orphaned}"
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
         in_order = index.as_entries(index.database.pages(sql, (namespace,)))
         for entry in index.within(prefix, namespace, orphaned) if prefix else in_order:

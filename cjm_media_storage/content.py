@@ -326,7 +326,7 @@ class ContentStore(Shown):
         provider: str | None = None,  # Any, if None
     ) -> list[Source]:  # Empty: this location was never stored
         "What a URL or path has given, in order of time: the last is the newest"
-        where = "location = ? AND provider = ifnull(?, provider)"
+        where = "location = ? AND provider = coalesce(?, provider)"
         return self._index.sources(where, (path_key(location), provider))
 
     def add_reference(
@@ -355,7 +355,7 @@ class ContentStore(Shown):
     ) -> list[Reference]:
         "Who needs what, oldest first"
         digest = None if hash is None else digest_of(hash)
-        return self._index.references("digest = ifnull(?, digest) AND owner = ifnull(?, owner)", (digest, owner))
+        return self._index.references("digest = coalesce(?, digest) AND owner = coalesce(?, owner)", (digest, owner))
 
     # ---- deleting
 

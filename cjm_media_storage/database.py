@@ -493,7 +493,7 @@ class Database(Queries, Connections):
     def run(
         self,
         work: Callable[[Session], T],  # On a server it may be done again, after a connection was lost
-        alone: bool = True,  # Must nobody else write meanwhile? On a file nobody does
+        single: bool = False,  # Is it one statement, that does not depend on other rows? A server does it at once
     ) -> T:
         "Do `work` in a transaction of its own"
         with self.transaction() as con:

@@ -83,6 +83,9 @@ class Statements:
         rows: Iterable[Any],
     ) -> Rows:
         "Run a statement for each row, without waiting for each"
+        rows = list(rows)
+        if len(rows) == 1:
+            return self.execute(sql, rows[0])
         cursor = self.con.cursor()
         cursor.executemany(translate(sql), rows)
         return cursor
@@ -146,8 +149,7 @@ class PostgresDatabase(Queries, Sessions):
 
     def _found(self) -> int:  # 0: no tables yet
         "The version of the tables that are there"
-        there = "SELECT to_regclass(quote_ident(?) || '.media_storage_versions') IS NOT NULL"
-        if not self.fetch(there, (self.schema,))[0][0]:
+        if "media_storage_versions" not in self.tables():  # to_regclass remembers what was not there
             return 0
         rows = self.fetch("SELECT version FROM media_storage_versions WHERE name = ?", (self.name,))
         return int(rows[0][0]) if rows else 0
@@ -158,7 +160,7 @@ class PostgresDatabase(Queries, Sessions):
             found = self._found()
             if found >= self.version:
                 return
-            if not self.fetch("SELECT to_regclass(quote_ident(?) || '.media_storage_versions')", (self.schema,))[0][0]:
+            if "media_storage_versions" not in self.tables():
                 statements.con.execute(translate_types(_VERSIONS))
             for sql in self._upgrade(found):
                 statements.con.execute(translate_types(sql))
@@ -209,22 +211,22 @@ class PostgresDatabase(Queries, Sessions):
     def _transaction(
         self,
         durable: bool = True,
-        alone: bool = True,  # Must nobody else write meanwhile?
     ) -> Iterator[Statements]:
         mine = getattr(self._local, "statements", None)
         if mine is not None:
             yield mine
             return
+        sql = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self._lock})"
+        if self.durable and not durable:
+            sql += "; SET LOCAL synchronous_commit = off"
         try:
-            con = self._begin(durable, alone)
+            con = self._begin(sql)
             self._local.statements = Statements(con)
             try:
                 yield self._local.statements
                 self._commit(con)
             finally:
-                if self._is_ours(con):
-                    del self._local.statements
-                    self._give(con)
+                self._end(con)
         except (psycopg.Error, *UNFIT) as e:
             self._fail(e)
 
@@ -238,16 +240,10 @@ class PostgresDatabase(Queries, Sessions):
 
     def _begin(
         self,
-        durable: bool,
-        alone: bool,
+        sql: str,
         fresh: bool = False,  # On a new connection?
     ) -> "psycopg.Connection[tuple[Any, ...]]":
         "Begin a transaction on a connection that is free, and once more if it was lost since it was used last"
-        sql = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        if self.durable and not durable:
-            sql += "; SET LOCAL synchronous_commit = off"
-        if alone:
-            sql += f"; SELECT pg_advisory_xact_lock({self._lock})"
         con = self._take(fresh)
         try:
             con.execute(sql.encode(), prepare=False)
@@ -257,7 +253,16 @@ class PostgresDatabase(Queries, Sessions):
             self._give(con)
             if not again:
                 raise
-        return self._begin(durable, alone, fresh=True)
+        return self._begin(sql, fresh=True)
+
+    def _end(
+        self,
+        con: "psycopg.Connection[tuple[Any, ...]]",
+    ) -> None:
+        "Give the connection back, unless it is left to the parent; what was not committed is rolled back"
+        if self._is_ours(con):
+            del self._local.statements
+            self._give(con)
 
     def _commit(
         self,
@@ -287,25 +292,39 @@ class PostgresDatabase(Queries, Sessions):
 
     def tables(self) -> set[str]:
         "The names of all tables"
-        return {
-            name for (name,) in self.fetch("SELECT tablename::text FROM pg_tables WHERE schemaname = ?", (self.schema,))
-        }
+        sql = "SELECT tablename FROM pg_tables WHERE schemaname = ?"
+        return {name for (name,) in self.fetch(sql, (self.schema,))}
 
     def run(
         self,
         work: Callable[[Session], T],  # It may be done again, after a connection was lost
-        alone: bool = True,  # Must nobody else write meanwhile?
+        single: bool = False,  # Is it one statement, that does not depend on other rows?
     ) -> T:
         "Do `work` in a transaction of its own"
-        for last in (False, True):
-            try:
-                with self._transaction(alone=alone) as statements:
-                    return work(statements)
-            except ServerUnavailable:
-                if last or getattr(self._local, "statements", None) is not None:
-                    raise
-                self._drop_idle()
-        raise StoreClosed(self.path)
+        if getattr(self._local, "statements", None) is not None:  # it is part of a greater one
+            return work(self._local.statements)
+        try:
+            return self._run(work, single)
+        except ServerUnavailable:
+            self._drop_idle()
+        return self._run(work, single)
+
+    def _run(
+        self,
+        work: Callable[[Session], T],
+        single: bool,
+    ) -> T:
+        "Do `work` once; a statement that stands alone is a transaction without more words"
+        if not single:
+            with self._transaction() as statements:
+                return work(statements)
+        con = self._take()
+        try:
+            return work(Statements(con))
+        except (psycopg.Error, *UNFIT) as e:
+            self._fail(e)
+        finally:
+            self._give(con)
 
     def fold(self) -> None:
         "Nothing: a server has written what it acknowledged"

@@ -58,7 +58,7 @@ END $$"""
 
 # %% ../nbs/11_processing.ipynb #836315f4
 class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
-    "Jobs that made files from files, in a SQLite file or on a PostgreSQL server; used from any thread, process and forked child"
+    "Jobs that made files from files, in a SQLite file or on a server; used from any thread, process and forked child"
 
     SCHEMA = """
         CREATE TABLE IF NOT EXISTS processing_jobs (

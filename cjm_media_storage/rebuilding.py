@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from .connections import check_journal
-from .database import fail
+from .database import Session, fail
 from .errors import CorruptDatabase, LocksUnreliable, NoSpace, StorageError, StoreBusy
 from .files import DISK, Disk, NoHardLink
 from .index import Index
@@ -143,7 +143,7 @@ def _old_facts(
             index = Index(copy, own / "backup", disk)
             stack.callback(index.database.close)
             con = stack.enter_context(index.database.reading())
-            con.text_factory = _lenient
+            cast(sqlite3.Connection, con).text_factory = _lenient
         except (sqlite3.Error, StorageError, OSError) as e:
             _check_unreadable(e, copy, disk)
             yield None
@@ -273,7 +273,7 @@ class _Rebuilding:
 
     def _take(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         found: Found,
     ) -> None:
         if not found.problem:

@@ -161,7 +161,7 @@ class ResultStorage(Shown, Generic[Row]):
     SERVER: ClassVar[tuple[str, ...]] = ()  # Statements for a server, after those of `_tables`
     COLUMNS: ClassVar[str]  # As `_read` takes them
     VERSION: ClassVar[int] = 1
-    ALONE: ClassVar[bool] = True  # Does it matter to a row that is saved which others there are?
+    SINGLE: ClassVar[bool] = False  # Is a row saved by one statement, that does not depend on other rows?
     HASHES: ClassVar[tuple[str, ...]]  # Queries for rows that name a file by its hash, each by an index
 
     def __init__(
@@ -264,7 +264,7 @@ class ResultStorage(Shown, Generic[Row]):
         "Save all `rows` in one transaction, or none: `InvalidRecord` or `InvalidHash` before anything is written"
         rows = list(rows)
         written = [self._write(row) for row in rows]
-        self._database.run(lambda con: self._insert(con, written), alone=len(rows) > 1 or self.ALONE)
+        self._database.run(lambda con: self._insert(con, written), single=self.SINGLE and len(rows) == 1)
         if listening():
             self._database.fold()  # a host ends its workers with a signal, and nothing runs after it
             for row in rows:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from .database import Session
 from cjm_media_storage.errors import (
     CorruptDatabase,
     IndexCorrupt,
@@ -65,7 +66,7 @@ _PATHS = {"location", "path", "wanted", "origin"}  # They need not be text
 
 
 def facts_of(
-    con: sqlite3.Connection,  # Of an index, in a transaction
+    con: Session,  # Of an index, in a transaction
 ) -> Iterator[Fact]:
     "All that an index knows, objects first, each kind in the order in which it came"
     for kind, (columns, tables) in _ROWS.items():

@@ -77,7 +77,7 @@ class Scope:
         now: float,
     ) -> Iterator[Entry]:
         sql = f"""SELECT {COLUMNS} FROM objects WHERE state = 'live'
-            AND namespace = ifnull(?, namespace) AND digest >= ? AND digest < ?
+            AND namespace = coalesce(?, namespace) AND digest >= ? AND digest < ?
             AND checked_at = ? AND objects.id > ? ORDER BY objects.id LIMIT ?"""
         where = (self.namespace, self.prefix, self.prefix + "g")
         then = "SELECT min(checked_at) FROM objects WHERE checked_at > ? AND checked_at <> ?"

