@@ -150,7 +150,10 @@ def signature(node, lines):
 def defined(node, lines, above=""):
     "What is said of a function or class, and of the methods that others use"
     name = f"{above}{node.name}"
-    parts = [f"{'####' if above else '###'} `{name}` {{ #{name} }}", fenced(dedent(signature(node, lines)), "python")]
+    parts = [
+        f"{'####' if above else '###'} `{name}` {{ #{name.replace('__', '')} }}",
+        fenced(dedent(signature(node, lines)), "python"),
+    ]
     if doc := ast.get_docstring(node):
         parts.append(f"{doc}.")
     if isinstance(node, ast.ClassDef):
@@ -276,8 +279,7 @@ def settings(docs, out):
         ],
         "palette": PALETTE,
     }
-    ours = ["highlight", "details", "superfences"]
-    extensions = ["admonition", "attr_list", "md_in_html", "tables", *(f"pymdownx.{name}" for name in ours)]
+    extensions = ["admonition", "attr_list", "md_in_html", "tables", "pymdownx.details", "pymdownx.superfences"]
     return {
         "site_name": "cjm-media-storage",
         "docs_dir": str(docs),
@@ -288,7 +290,11 @@ def settings(docs, out):
         "plugins": ["search"],
         "extra": {"generator": False},
         "extra_css": ["look.css"],
-        "markdown_extensions": [*extensions, {"toc": {"toc_depth": 4}}],
+        "markdown_extensions": [
+            *extensions,
+            {"toc": {"toc_depth": 4}},
+            {"pymdownx.highlight": {"pygments_lang_class": True}},
+        ],
         "not_in_nav": "/tests/POWER.md",
         "validation": {"links": {"anchors": "warn", "unrecognized_links": "warn"}},
         "strict": True,
