@@ -132,7 +132,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
     @overload
     def get_cached(self, file_path: PathValue, file_hash: str, config_hash: str) -> MediaAnalysisRow | None: ...
 
-    def get_cached(
+    def get_cached(  # pyright: ignore[reportInconsistentOverload]  # each hash comes by place or by name
         self,
         file_path: PathValue,
         *hashes: str,  # `config_hash`, or `file_hash, config_hash`

@@ -71,7 +71,7 @@ class Batch:
             raise ValueError(f"threads is how many read and hash, 1 or more; not {threads}")
         self._stored = stored
         self._putting, self._durability, self._ordered = putting, durability, ordered
-        self._options = options | {"durability": durability}
+        self._options: dict[str, Any] = options | {"durability": durability}
         self._terms = check_terms(**self._options)
         self._threads = threads or (FULL_THREADS if durability == "full" else usual_threads())
         self._per_task = 1 if durability == "full" else ITEMS_PER_TASK

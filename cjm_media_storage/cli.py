@@ -88,7 +88,7 @@ def drop_output() -> None:
     os.close(devnull)
 
 
-class Commands(TyperGroup):
+class Commands(TyperGroup):  # pyright: ignore[reportGeneralTypeIssues]  # it is there, or the command has ended
     "All commands, each loaded on use"
 
     def list_commands(

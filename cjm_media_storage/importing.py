@@ -186,7 +186,8 @@ def _batches(
         for table in old.tables:
             kind, role = TABLES[table]
             if kind in file.kinds:
-                yield from ((kind, role, batch) for batch in old.batches(table))
+                for batch in old.batches(table):
+                    yield kind, role, batch
 
 
 @dataclass
@@ -246,7 +247,9 @@ def _merge(
     looked = [_look(path) for path in paths]
     kinds = {kind for file in looked for kind in file.kinds}
     with contextlib.ExitStack() as stack:
-        storages = {kind: stack.enter_context(STORAGES[kind](into)) for kind in STORAGES if kind in kinds}
+        storages: dict[Kind, ResultStorage[Any]] = {
+            kind: stack.enter_context(STORAGES[kind](into)) for kind in STORAGES if kind in kinds
+        }
         work = _Import(storages, progress)
         files = tuple(work.file(each) for each in looked)
     return files, tuple(work.conflicts)
