@@ -16,10 +16,10 @@ from .content import ContentStore
 from .errors import InvalidHash, ObjectNotFound, StorageError, StoreUnavailable
 from .index import COLUMNS, Entry
 from .layout import ALGO, check_namespace, digest_of
-from .looking import LEVELS, Looker, confirm, describe
+from .looking import LEVELS, Looks, confirm, describe, looker_of
 from .parts import Parts
 from .problems import Problem, VerifyReport, check_root
-from .scanning import Walk, leftovers, look_again
+from .scanning import leftovers, strangers
 from .workers import in_parallel
 
 # %% ../nbs/30_verifying.ipynb #68d78ccc
@@ -109,7 +109,7 @@ class Seen:
 
 
 def _look_at_all(
-    looker: Looker,
+    looker: Looks,
     entries: list[Entry],
 ) -> Seen:
     "The work of a thread, which needs no database"
@@ -158,7 +158,7 @@ class Run:
     ) -> None:
         "Look at objects on several threads"
         work = tasks_of(entries) if self._bytes is None else tasks_of(entries, size=min(self._bytes, TASK))
-        looker = Looker(self._parts.root, self._level)
+        looker = looker_of(self._parts, self._level)
         tasks = self._within_budget(work)
         for seen in in_parallel(lambda some: _look_at_all(looker, some), tasks, self._threads, piece=1):
             self._take(seen)
@@ -203,14 +203,12 @@ class Run:
 
     def walk(
         self,
-        walk: Walk,
+        steps: Iterable[tuple[list[Problem], int]],  # As `strangers` gives them
     ) -> None:
         "Look for what the index does not know"
-        for suspects in walk.steps():
-            if suspects:
-                problems, skipped = look_again(self._parts, suspects)
-                self.problems += problems
-                self.skipped += skipped
+        for problems, skipped in steps:
+            self.problems += problems
+            self.skipped += skipped
             if not self._may_go_on():
                 return
 
@@ -280,7 +278,7 @@ def _run(
     finally:  # also when the user stops it
         run.mark()
     if scope.hashes is None and run.complete:
-        run.walk(Walk(parts, scope.namespace, scope.prefix))
+        run.walk(strangers(parts, scope.namespace, scope.prefix))
         if scope.namespace is None and not scope.prefix and run.complete:
             run.problems += leftovers(parts, store.locks_work)
     check_root(parts)
