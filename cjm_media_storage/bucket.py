@@ -23,6 +23,7 @@ from cjm_media_storage.errors import (
     StoreClosed,
     StoreUnavailable,
 )
+from .workers import in_parallel
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -111,11 +112,11 @@ class Bucket:
             raise MissingExtra("obstore", "s3") from e
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
         endpoint = self.options["endpoint"] or next(filter(None, map(os.environ.get, names)), None)
-        config: dict[str, Any] = {"endpoint": endpoint, "region": self.options["region"]}
+        config: Any = {"endpoint": endpoint, "region": self.options["region"]}
         if self.options["checksum"]:
             config["checksum_algorithm"] = "sha256"
         timeout, retry = self.options["request_timeout"], timedelta(seconds=self.options["retry_timeout"])
-        pauses = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3), "base": 2}
+        pauses: Any = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3), "base": 2}
         return S3Store(
             self.name,
             prefix=self.prefix or None,
@@ -125,7 +126,7 @@ class Bucket:
                 "connect_timeout": timedelta(seconds=min(5.0, timeout)),
                 "allow_http": str(endpoint).startswith("http://"),
             },
-            retry_config={"max_retries": 20, "retry_timeout": retry, "backoff": pauses},  # type: ignore[typeddict-item]
+            retry_config={"max_retries": 20, "retry_timeout": retry, "backoff": pauses},
         )
 
     @contextlib.contextmanager
@@ -176,7 +177,7 @@ class Bucket:
     def upload(
         self,
         key: str,
-        parts: Iterable[bytes],  # What they raise aborts the upload
+        parts: Iterable[bytes],  # What they raise aborts the upload; they may not ask a bucket themselves
         size: int,  # Bytes, about
     ) -> None:
         "Write an object of any size, whether the key is taken or not, in bounded memory"
@@ -198,7 +199,10 @@ class Bucket:
 
         stat = self.stat(key)
         if stat is not None and stat.size > COPY_LIMIT:
-            return self.upload(to, self.chunks(key), stat.size)
+            # On threads of ours: the client cannot be asked from within the iterator of an upload.
+            starts, size = range(0, stat.size, PART), stat.size
+            parts = in_parallel(lambda start: self.read(key, start, min(PART, size - start)), starts, 2, piece=1)
+            return self.upload(to, parts, size)
         with self._asked(key):
             obstore.copy(store, key, to)
 
@@ -211,7 +215,7 @@ class Bucket:
         import obstore
 
         for start in range(0, len(keys), PAGE):
-            with self._asked(""), contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), self._asked(""):
                 obstore.delete(store, list(keys[start : start + PAGE]))
 
     # ---- reading

@@ -9,7 +9,9 @@ __all__ = ['MARKER', 'SENT', 'BucketObjects', 'BucketPutting']
 import contextlib
 import os
 import stat as stats
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -277,6 +279,21 @@ def _checked(
         raise SourceChanged(incoming.name, hasher.size)
 
 # %% ../nbs/40c_bucket_objects.ipynb #1542e052
+_mutex = threading.Lock()
+_turns: "weakref.WeakValueDictionary[str, threading.Lock]" = weakref.WeakValueDictionary()
+
+
+@contextlib.contextmanager
+def _turn(
+    hash: str,
+) -> Iterator[None]:
+    "Let threads that put the same bytes go one after the other: the second finds them known, and sends nothing"
+    with _mutex:
+        turn = _turns.setdefault(hash, threading.Lock())
+    with turn:
+        yield
+
+
 class BucketPutting(Putting):
     "How content gets into a bucket"
 
@@ -315,14 +332,23 @@ class BucketPutting(Putting):
         incoming: Incoming,
         terms: Terms,
     ) -> PutResult | None:
+        with _turn(incoming.hash):
+            return super()._store(self._sent(incoming, terms), terms)
+
+    def _sent(
+        self,
+        incoming: Incoming,
+        terms: Terms,
+    ) -> Incoming:  # Says whether it was sent
+        "Send a large body, unless the store seems to have it"
         if incoming.staged is not None:
             entries = self.index.entries(incoming.hash.partition(":")[2], trashed=True)
             spot = self.look(incoming, terms, entries)
             final = self.objects.name(spot.entry)
             if not spot.known and spot.elsewhere is None and self.objects.stat(final) is None:
                 self.objects.send(incoming, final)
-                incoming = incoming._replace(link_mode=SENT)
-        return super()._store(incoming, terms)
+                return incoming._replace(link_mode=SENT)
+        return incoming
 
     def synced(
         self,

@@ -130,12 +130,18 @@ class Donors:
         sizes: Iterable[int] = (),  # Of the objects that are damaged
     ) -> None:
         self._parts, wanted = parts, set(sizes)
-        stores = [donor.parts for donor in donors if isinstance(donor, ContentStore)]
-        remote = [Remote(there, parts) for there in (parts, *stores) if not there.objects.on_disk]
-        roots = [there.root for there in stores if there.objects.on_disk]
-        roots += [Path(donor) for donor in donors if not isinstance(donor, ContentStore)]
-        places = [OtherStore(root) if is_store(root) else Folder(root, wanted) for root in roots]
-        self._donors: list[Remote | OtherStore | Folder] = [*remote, *places]
+        self._donors: list[Remote | OtherStore | Folder] = [] if parts.objects.on_disk else [Remote(parts, parts)]
+        self._donors += [self._place(donor, wanted) for donor in donors]
+
+    def _place(
+        self,
+        donor: Donor,
+        wanted: set[int],  # Sizes
+    ) -> Remote | OtherStore | Folder:
+        if isinstance(donor, ContentStore) and not donor.parts.objects.on_disk:
+            return Remote(donor.parts, self._parts)
+        root = donor.root if isinstance(donor, ContentStore) else Path(donor)
+        return OtherStore(root) if is_store(root) else Folder(root, wanted)
 
     def find(
         self,

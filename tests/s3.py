@@ -109,10 +109,11 @@ class Server:
 
 
 class Proxy:
-    "A way to a server on which connections break: one request in `every` is dropped, before it is sent or before it is answered"
+    "A way to a server on which one request in `every` is dropped, before it is sent or before it is answered"
 
     def __init__(self, url, every=20):
         self.every, self.dropped, self._count = every, 0, 0
+        self.heard = []  # What was said, a piece an item
         self._there = (urlsplit(url).hostname, urlsplit(url).port)
         self._mutex, self._open, self._threads = threading.Lock(), set(), []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -138,6 +139,7 @@ class Proxy:
         "What the client says: each request begins with a line that names its method"
         with contextlib.suppress(OSError):
             while data := here.recv(1 << 16):
+                self.heard.append(data)
                 if re.match(rb"(GET|PUT|POST|HEAD|DELETE) /", data) and self._is_time():
                     if self.dropped % 2:
                         there.sendall(data)  # it is obeyed, and the answer is lost
