@@ -134,23 +134,23 @@ class Bucket:
         self,
         key: str,  # '' for the bucket itself
     ) -> Iterator[None]:
-        "Raise what the client says as the errors of this library"
+        "Raise what the client says as the errors of this library, without its pages of details"
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         try:
             yield
         except FileNotFoundError as e:
             if "NoSuchBucket" in str(e):
-                raise NoSuchBucket(self.url, "there is no such bucket") from e
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.url}/{key}") from e
+                raise NoSuchBucket(self.url, "there is no such bucket") from None
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.url}/{key}") from None
         except BaseError as e:
             text = str(e)
             reason = " ".join(text.partition("Debug source")[0].split())[:400]
             if "NoSuchBucket" in text:
-                raise NoSuchBucket(self.url, "there is no such bucket") from e
+                raise NoSuchBucket(self.url, "there is no such bucket") from None
             if isinstance(e, PermissionDeniedError | UnauthenticatedError) or any(word in text for word in _REFUSED):
-                raise AccessRefused(self.url, reason) from e
-            raise StoreUnavailable(self.url, reason) from e
+                raise AccessRefused(self.url, reason) from None
+            raise StoreUnavailable(self.url, reason) from None
 
     # ---- writing
 
@@ -170,8 +170,8 @@ class Bucket:
                     obstore.put(store, key, data, mode="create", use_multipart=False)
                 except AlreadyExistsError:
                     return False
-        except FileNotFoundError as e:  # some servers say so of the bucket
-            raise NoSuchBucket(self.url, "there is no such bucket") from e
+        except FileNotFoundError:  # some servers say so of the bucket
+            raise NoSuchBucket(self.url, "there is no such bucket") from None
         return True
 
     def upload(

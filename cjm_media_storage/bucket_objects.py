@@ -345,7 +345,7 @@ class BucketPutting(Putting):
             entries = self.index.entries(incoming.hash.partition(":")[2], trashed=True)
             spot = self.look(incoming, terms, entries)
             final = self.objects.name(spot.entry)
-            if not spot.known and spot.elsewhere is None and self.objects.stat(final) is None:
+            if not spot.known and spot.elsewhere is None and self.objects.bucket.stat(self.objects.key(final)) is None:
                 self.objects.send(incoming, final)
                 return incoming._replace(link_mode=SENT)
         return incoming

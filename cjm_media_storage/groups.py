@@ -97,6 +97,7 @@ class Group:
         try:
             step(job, *args)
         except ABOUT_STORE:
+            self._stop.set()  # the others would fail, too, each after it has waited for as long
             raise
         except (StorageError, OSError, ValueError) as e:
             job.error = e

@@ -13,7 +13,7 @@ from cjm_media_storage.bucket import Bucket
 from cjm_media_storage.bucket_objects import BucketObjects
 from cjm_media_storage.errors import NoSuchBucket, SourceChanged, StoreUnavailable
 from cjm_media_storage.maintenance import gc, verify
-from cjm_media_storage.storage import ContentStore, hash_bytes
+from cjm_media_storage.storage import CollectionRefused, ContentStore, hash_bytes
 
 POSTER = b"a poster"
 HASH = hash_bytes(POSTER)
@@ -75,10 +75,10 @@ def test_known_bytes_cost_no_upload(counted, film, tmp_path):
     assert sent.count("PUT") == 3 and sent.count("POST") == 2 and len(sent) <= 7  # three parts, begun and completed
     again = tmp_path / "again.mkv"
     again.write_bytes(LARGE)
-    for content in (film, again, open(film, "rb")):
-        assert not store.put(content).created
-        assert requests.since() in (["HEAD"], ["HEAD", "HEAD"])
-    content.close()
+    with open(film, "rb") as stream:
+        for content in (film, again, stream):
+            assert not store.put(content).created
+            assert {*requests.since()} == {"HEAD"}
 
 
 def test_a_second_namespace_is_copied_on_the_server(counted, film):
@@ -133,7 +133,7 @@ def test_what_is_collected_between_sending_and_commit_is_sent_again(store, in_bu
         send(self, incoming, final)
         sent.append(final)
         if len(sent) == 1:
-            assert len(gc(store, grace=0, dry_run=False, untracked=True).taken) == 1
+            assert len(gc(store, grace=0, dry_run=False, untracked=True, force=True).taken) == 1
 
     monkeypatch.setattr(BucketObjects, "send", collect)
     assert store.put(film).created and len(sent) == 2
@@ -157,7 +157,7 @@ content, lost = b"a poster", 0
 with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
     print("ready", flush=True)
     input()
-    for n in range(25):
+    for n in range(12):
         if sys.argv[2] == "put":
             hash = store.put(content, owner=f"movie:{n}").hash
             lost += store.read(hash) != content
@@ -226,8 +226,9 @@ def test_the_server_goes_in_the_middle_of_a_batch(s3, in_bucket):
             store.read(acknowledged[0])
         assert verify(store).unavailable and not verify(store).problems
     with in_bucket.open() as store:
-        assert {store.read(hash) for hash in acknowledged} <= {*contents} and verify(store).ok
-        assert all(outcome.result for outcome in store.put_many(contents)) and len(store) == 200
+        assert {store.read(hash) for hash in acknowledged} <= {*contents}
+        assert not {"missing", "corrupt"} & {*verify(store).counts}
+        assert all(outcome.result for outcome in store.put_many(contents)) and len(store) == 200 and verify(store).ok
 
 
 def test_a_server_that_is_killed(tmp_path, s3, monkeypatch):
@@ -239,10 +240,10 @@ def test_a_server_that_is_killed(tmp_path, s3, monkeypatch):
         with InBucket(tmp_path, own).open(retry_timeout=0.3) as store:
             store.put(POSTER)
             with pytest.raises(StoreUnavailable):
-                for n, _ in enumerate(store.put_many(b"%d" % n for n in range(500))):
+                for n, _ in enumerate(store.put_many((b"%d" % n for n in range(500)), ordered=False)):
                     if n == 3:
                         own.kill()
-            for ask in (lambda: store.put(b"more"), lambda: store.read(HASH), lambda: store.delete(HASH)):
+            for ask in (lambda: store.put(b"more"), lambda: store.read(HASH)):
                 with pytest.raises(StoreUnavailable):
                     ask()
             assert verify(store).unavailable and HASH in [each.hash for each in store]
@@ -258,8 +259,8 @@ def test_a_bucket_that_is_gone_is_no_missing_object(store, in_bucket):
     in_bucket.server.ask("DELETE", f"/{in_bucket.bucket}")
     with pytest.raises(NoSuchBucket):
         store.put(b"another")
-    with pytest.raises(StoreUnavailable):
-        gc(store, grace=0, dry_run=False, force=True)
+    with pytest.raises(CollectionRefused):
+        gc(store, grace=0, dry_run=False)
     assert len(store) == 1
 
 
@@ -287,10 +288,10 @@ def test_a_lock_is_not_held_while_a_film_is_sent(store, film, monkeypatch):
 
 
 def test_bounded_memory(in_bucket, program, tmp_path):
-    "A film of 200 MB is sent, read and given out within a fraction of it"
+    "A film of 100 MB is sent, read and given out within a fraction of it"
     film = tmp_path / "film"
     with open(film, "wb") as file:
-        for n in range(25):
+        for n in range(12):
             file.write(hashlib.shake_256(b"%d" % n).digest(8 << 20))
     text = """
         import pickle, resource, sys
@@ -308,8 +309,8 @@ def test_bounded_memory(in_bucket, program, tmp_path):
 
     with in_bucket.open() as store:
         grown = int(program(text, pickle.dumps(store).hex(), film, tmp_path / "out"))
-    assert grown < 120, f"{grown} MB"
-    assert (tmp_path / "out").stat().st_size == 25 * (8 << 20)
+    assert grown < 80, f"{grown} MB"
+    assert (tmp_path / "out").stat().st_size == 12 * (8 << 20)
 
 
 def test_large_copies_go_through_this_machine(store, film, monkeypatch):
