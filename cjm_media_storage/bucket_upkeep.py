@@ -7,6 +7,7 @@ __all__ = ['BucketLooker', 'bucket_strangers', 'bucket_leftovers', 'BucketHealer
            'bucket_menders', 'rebuild_bucket']
 
 # %% ../nbs/40f_bucket_upkeep.ipynb #aeb0f2bd
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from .hashing import Hasher
 from .healing import Action, Fetch, Healer, Outcome
 from .homing import Settler, Sweeper
 from .index import Entry
+from .ingest import Content
 from .layout import ALGO, extension_of, is_object_path, object_path
 from .looking import Look, looker_of
 from .problems import Problem
@@ -130,10 +132,38 @@ def bucket_leftovers(
     return [*_of_the_disk(parts, locks_work), *found]
 
 # %% ../nbs/40f_bucket_upkeep.ipynb #a2d009f7
+def _in_trash(
+    entry: Entry,
+) -> str:
+    "The key of an object in the trash, where a delete that was cut short may have left it"
+    return f"{TRASH}/{entry.namespace}/{entry.path.rpartition('/')[2]}"
+
+
 class BucketHealer(Healer):
     "Brings the right bytes of objects back"
 
     _parts: BucketParts
+
+    def plan(
+        self,
+        problem: Problem,  # 'corrupt' or 'missing'
+    ) -> Action:
+        "Say what could be done"
+        action, entry = super().plan(problem), self.entry(problem)
+        if entry is None or action.how in ("heal", "fetch") or self._parts.bucket.stat(_in_trash(entry)) is None:
+            return action
+        return replace(action, how="heal", detail="from what may be its copy in the trash")
+
+    def _contents(
+        self,
+        entry: Entry,
+        notes: list[str],  # Gets what went wrong
+    ) -> Iterator[tuple[Content, str]]:  # And where they are from
+        yield from super()._contents(entry, notes)
+        with self._parts.staging.file() as (path, fd), contextlib.suppress(FileNotFoundError):
+            for part in self._parts.bucket.chunks(_in_trash(entry)):
+                self._parts.disk.write(fd, part)
+            yield Path(path), _in_trash(entry)
 
     def quarantine(
         self,
