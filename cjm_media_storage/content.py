@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -48,9 +49,23 @@ if TYPE_CHECKING:
 # %% ../nbs/26_content.ipynb #e006fb05
 Found = TypeVar("Found")
 
+_ELSEWHERE = {"s3": ("cjm_media_storage.bucket_store", "BucketStore")}  # By scheme: rooms that are opened on use
+
 
 class ContentStore(Shown):
     "Objects under `root`, each kept once; used from any thread, process and forked child"
+
+    def __new__(
+        cls,
+        root: str | os.PathLike[str] = "",  # A URL is opened by the class for its scheme
+        *_: Any,
+        **__: Any,
+    ) -> "ContentStore":
+        scheme = root.partition("://")[0] if isinstance(root, str) and "://" in root else ""
+        if cls is ContentStore and scheme in _ELSEWHERE:
+            room, name = _ELSEWHERE[scheme]
+            cls = getattr(import_module(room), name)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -65,8 +80,11 @@ class ContentStore(Shown):
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
         quota: int | None = None,  # Bytes, for a cache: beyond, what is not needed and not used for longest goes
         disk: Disk = DISK,
+        **options: Any,  # Of a store in a bucket, 's3://bucket/prefix': see `BucketStore`
     ) -> None:
         "Open the store at `root`, or make one"
+        if options:
+            raise TypeError(f"a store on a disk takes no {min(options)!r}")
         self.root = Path(os.path.realpath(root))
         self._options: dict[str, Any] = {
             "object_mode": object_mode,
@@ -78,7 +96,15 @@ class ContentStore(Shown):
             "disk": disk,
         }
         self.id = self._options["id"] = open_root(self.root, disk, folder_mode, create, id)
-        self.parts = Parts(self.root, self.id, object_mode, folder_mode, memo, exclusive, timeout, disk)
+        self._assemble(Parts(self.root, self.id, object_mode, folder_mode, memo, exclusive, timeout, disk), quota)
+
+    def _assemble(
+        self,
+        parts: Parts,
+        quota: int | None,  # Bytes
+    ) -> None:
+        "Be the store that is made of `parts`"
+        self.parts = parts
         self.locks_work = self.parts.lock_is_real  # False: some network file systems grant a lock to everybody
         self.trash = self.parts.trash
         self._index, self._objects = self.parts.index, self.parts.objects
@@ -166,7 +192,7 @@ class ContentStore(Shown):
         batch = Batch(
             self._putting,
             options,
-            durability=durability,
+            durability=durability if self._putting.in_groups else "full",
             ordered=ordered,
             threads=threads,
             progress=progress,

@@ -28,7 +28,7 @@ from cjm_media_storage.errors import (
 from .files import NoHardLink, open_inside
 from .hashing import Hasher, hash_file
 from .index import Entry
-from .ingest import copy_and_hash, same_bytes
+from .ingest import same_bytes
 from .layout import ALGO, digest_of, is_object_path
 from .staging import Staging
 
@@ -182,13 +182,16 @@ class Copies:
         final: Path,
     ) -> str:  # The mode that was used
         "Make the file and compare its hash"
-        with self._parts.objects.open([entry], verify=False) as source:
-            if mode in ("auto", "copy"):
-                hash, mode = self._copy(source.fileno(), part, mode)
-            elif self._link(source.fileno(), self._parts.objects.path(entry), part, mode):
-                hash = hash_file(part)
-            else:
-                raise LinkModeUnavailable(mode, os.fspath(final), self._others(entry, final, mode))
+        objects = self._parts.objects
+        if mode in ("auto", "copy"):
+            hash, mode = self._copy(entry, part, mode)
+        elif not objects.on_disk:
+            raise LinkModeUnavailable(mode, os.fspath(final), ["copy"])
+        else:
+            with objects.open([entry], verify=False) as source:
+                if not self._link(source.fileno(), objects.path(entry), part, mode):
+                    raise LinkModeUnavailable(mode, os.fspath(final), self._others(entry, final, mode))
+            hash = hash_file(part)
         if hash != f"{ALGO}:{entry.digest}":
             raise CorruptObject(f"{ALGO}:{entry.digest}", os.fspath(self._parts.objects.path(entry)))
         if mode != "symlink":
@@ -197,17 +200,16 @@ class Copies:
 
     def _copy(
         self,
-        source: int,  # File descriptor
+        entry: Entry,
         part: Path,
         mode: str,
     ) -> tuple[str, str]:  # The hash of the copy, and the mode that was used
         disk = self._disk if mode == "auto" else replace(self._disk, reflink=False, copy_range=False)
         fd = disk.create(part, 0o644)
         try:
-            hasher, used = copy_and_hash(disk, source, part, fd, os.fstat(source).st_size + 1)
+            return self._parts.objects.copy_to(entry, part, fd, disk)
         finally:
             os.close(fd)
-        return hasher.hash, used
 
     def _link(
         self,

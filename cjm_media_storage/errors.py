@@ -8,8 +8,9 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
            'StoreUnavailable', 'ServerUnavailable', 'NotOnServer', 'InvalidUrl', 'SecretInUrl', 'StoreMoved',
-           'LocksUnreliable', 'StoreBusy', 'ExecutorFailed', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore',
-           'OutsideStore', 'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
+           'NoSuchBucket', 'AccessRefused', 'OtherIndex', 'AfterFork', 'NoFile', 'LocksUnreliable', 'StoreBusy',
+           'ExecutorFailed', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore', 'OutsideStore', 'OutsideLibrary',
+           'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -268,6 +269,47 @@ class StoreMoved(StoreUnavailable):
     fields = ("root", "place")
     reason = "it was moved"
     template = "{root} was moved to {place}. Nothing was written; open the store there"
+
+
+class NoSuchBucket(StoreUnavailable):
+    "A bucket that is not there"
+
+    template = "{root} is unavailable: {reason}. Make the bucket, which this library does not; or correct its name"
+
+
+class AccessRefused(StoreUnavailable):
+    "A bucket whose server knows no such user, or does not let it do this"
+
+    template = (
+        "{root} refuses access: {reason}. Look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in"
+        " the environment, and at what they may do there"
+    )
+
+
+class OtherIndex(StoreUnavailable):
+    "A bucket that is kept by another index than the one it was opened with"
+
+    template = (
+        "{root} is kept by another index: {reason}. Open it with the database that it was made with; if that is lost, make"
+        " a new one with cjm_media_storage.bucket_upkeep.rebuild_bucket({root!r}, database=…)"
+    )
+
+
+class AfterFork(StorageError, RuntimeError):
+    "Use of a bucket in a forked child, where it would wait for ever"
+
+    fields = ("root",)
+    template = (
+        "{root} cannot be used in a forked child of a process that has used a bucket: the threads of its connections"
+        " stayed behind. Start processes with multiprocessing.get_context('spawn') or 'forkserver'"
+    )
+
+
+class NoFile(StorageError):
+    "Something that only a store on a disk has"
+
+    fields = ("root", "what", "instead")
+    template = "{root} is in a bucket, and has no {what}. {instead}"
 
 
 class LocksUnreliable(StorageError):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALGO', 'FORMAT', 'normalize_extension', 'extension_of', 'check_namespace', 'object_path', 'is_object_path',
-           'digest_of', 'digest_prefix', 'check_own', 'is_store', 'open_root', 'read_note', 'check_not_moving',
-           'holds_objects', 'read_id']
+           'digest_of', 'digest_prefix', 'check_own', 'is_store', 'open_root', 'read_note', 'write_note',
+           'check_not_moving', 'holds_objects', 'read_id']
 
 # %% ../nbs/12_layout.ipynb #891117c6
 import contextlib
@@ -217,6 +217,24 @@ def read_note(
         return _read_dict(root / ".store" / f"{name}.json")
     except (OSError, ValueError, UnsafePath):
         return {}
+
+
+def write_note(
+    path: Path,  # Replaced if it is there
+    content: dict[str, Any],
+    disk: Disk,
+) -> None:
+    "Write a marker or note durably, and whole or not at all"
+    part = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")
+    fd = disk.create(part)
+    try:
+        disk.write(fd, json.dumps(content).encode() + b"\n")
+    finally:
+        os.close(fd)
+    disk.chmod(part, 0o444)
+    disk.sync_file(part)
+    disk.rename(part, path)
+    disk.sync_folder(path.parent)
 
 
 def check_not_moving(

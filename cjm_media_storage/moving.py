@@ -24,7 +24,7 @@ from .errors import Conflict, SourceChanged, SourceError, StoreUnavailable, Unsa
 from .files import DISK, Disk, NoHardLink, inside
 from .hashing import hash_file
 from .ingest import copy_and_hash, open_source
-from .layout import ALGO, is_store, object_path, read_id, read_note
+from .layout import ALGO, is_store, object_path, read_id, read_note, write_note
 from .locks import FileLock
 from .memo import RACY
 from .rebuilding import SLICE
@@ -248,23 +248,6 @@ class _Copies:
         return count
 
 # %% ../nbs/39_moving.ipynb #d8de89cb
-def _write_note(
-    path: Path,  # Replaced if it is there
-    content: dict[str, Any],
-    disk: Disk,
-) -> None:
-    part = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")
-    fd = disk.create(part)
-    try:
-        disk.write(fd, json.dumps(content).encode() + b"\n")
-    finally:
-        os.close(fd)
-    disk.chmod(part, 0o444)
-    disk.sync_file(part)
-    disk.rename(part, path)
-    disk.sync_folder(path.parent)
-
-
 def _claim(
     old: Path,
     new: Path,
@@ -281,7 +264,7 @@ def _claim(
     if not note and is_store(new):
         raise Conflict(os.fspath(new), ": another store")
     disk.make_folder(new / ".store", folder_mode)
-    _write_note(new / ".store" / "moving.json", {"id": id, "from": os.fspath(old)}, disk)
+    write_note(new / ".store" / "moving.json", {"id": id, "from": os.fspath(old)}, disk)
 
 
 def _retire(
@@ -292,7 +275,7 @@ def _retire(
     "From now on nobody can open the old place, or write to it"
     marker = old / ".store" / "format.json"
     note = {"to": os.fspath(new), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    _write_note(old / ".store" / "moved.json", {**note, "marker": json.loads(marker.read_text())}, disk)
+    write_note(old / ".store" / "moved.json", {**note, "marker": json.loads(marker.read_text())}, disk)
     disk.unlink(marker)
     disk.sync_folder(marker.parent)
 
@@ -305,7 +288,7 @@ def _open_for_use(
     "Make the new place the store; the old one is retired"
     marker: Any = read_note(old, "moved")["marker"]
     if not is_store(new):
-        _write_note(new / ".store" / "format.json", marker, disk)
+        write_note(new / ".store" / "format.json", marker, disk)
     disk.unlink(new / ".store" / "moving.json")
     disk.sync_folder(new / ".store")
 

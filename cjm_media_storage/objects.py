@@ -17,7 +17,7 @@ from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceChanged, 
 from .files import Disk, NoHardLink, PathLike, inside, open_inside
 from .hashing import Hasher
 from .index import Entry, StoredObject
-from .ingest import Incoming, same_bytes
+from .ingest import Incoming, copy_and_hash, same_bytes
 from .layout import ALGO
 from .staging import Staging, boot_id
 
@@ -31,6 +31,8 @@ def is_doubtful(
 
 class Objects:
     "The files of a store's objects"
+
+    on_disk = True  # Can they be linked?
 
     def __init__(
         self,
@@ -267,6 +269,14 @@ class Objects:
 
     # ---- trusting and reading
 
+    def measure(
+        self,
+        entry: Entry,  # Its bytes are in place
+    ) -> tuple[int, int]:  # Size in bytes, and time in nanoseconds since 1970
+        "What the index is to tell of the file of an object"
+        stat = os.stat(self.name(entry))
+        return stat.st_size, stat.st_mtime_ns
+
     def check(
         self,
         entry: Entry,
@@ -340,6 +350,19 @@ class Objects:
         "All bytes of the first file that is there, in fewer calls than by `open`"
         with open(self._first_there(entries)[0], "rb", buffering=0) as file:
             return file.readall()
+
+    def copy_to(
+        self,
+        entry: Entry,
+        path: str | os.PathLike[str],  # A new file
+        fd: int,  # The same, open for writing
+        disk: Disk,
+    ) -> tuple[str, str]:  # The hash of the copy, and how it was made
+        "Copy an object to a file that is not of the store; `MissingObject`"
+        with self.open([entry], verify=False) as file:
+            source = file.fileno()
+            hasher, used = copy_and_hash(disk, source, path, fd, os.fstat(source).st_size + 1)
+        return hasher.hash, used
 
     def _first_there(
         self,

@@ -31,6 +31,8 @@ LOCK_TIMEOUT = 60.0  # Seconds to wait for those who are putting, each for some 
 class Parts:
     "What a store is made of, for the modules of this library; it may change with any release"
 
+    MARKER = "format.json"  # In `.store`: tells that this is still the folder that was opened
+
     def __init__(
         self,
         root: Path,  # Of the store, resolved
@@ -43,8 +45,8 @@ class Parts:
         disk: Disk,
     ) -> None:
         "Open the parts of the store at `root`"
-        self.root, self.id, self.disk, own = root, id, disk, root / ".store"
-        self._marker = os.fspath(own / "format.json")
+        self.root, self.id, self.disk, self.own = root, id, disk, root / ".store"
+        self._marker, own = os.fspath(self.own / self.MARKER), self.own
         self._marked = os.stat(self._marker)
         lock = FileLock(own / "lock", disk)
         self.lock_is_real = lock.works()
@@ -55,14 +57,22 @@ class Parts:
         self.memo = Memo(own / "memo.db") if memo else None
         self._share(folder_mode & 0o666)
         self.staging = Staging(own / "staging", disk, self.lock_is_real, folder_mode)
-        self.objects = Objects(root, self.staging, disk, object_mode, folder_mode)
-        self.trash = Trash(own / "trash", self.index, self.objects, self.alone, disk)
         self.pins = Pins(own / "pins", self.staging, disk, folder_mode)
-        self.putting = Putting(
-            self.index, self.objects, self.staging, self.trash, self.memo, self.lock, self.check_root, disk
-        )
-        self.snapshots = Snapshots(root, id, self.index, disk, folder_mode & 0o666)
+        self._keep_bytes(object_mode, folder_mode)
         self.index.database.guard, self.index.database.written = self.check_root, self.snapshots.changed
+
+    def _keep_bytes(
+        self,
+        object_mode: int,
+        folder_mode: int,
+    ) -> None:
+        "Make the parts that know where bytes are"
+        self.objects = Objects(self.root, self.staging, self.disk, object_mode, folder_mode)
+        self.trash = Trash(self.own / "trash", self.index, self.objects, self.alone, self.disk)
+        self.putting = Putting(
+            self.index, self.objects, self.staging, self.trash, self.memo, self.lock, self.check_root, self.disk
+        )
+        self.snapshots = Snapshots(self.root, self.id, self.index, self.disk, folder_mode & 0o666)
 
     def _share(
         self,

@@ -135,6 +135,8 @@ class Putting:
         self.index, self.objects, self.staging, self.trash, self.memo = index, objects, staging, trash, memo
         self.lock, self.check_root, self.disk = lock, check_root, disk
 
+    in_groups = True  # May the contents of a batch become durable together?
+
     def put(
         self,
         content: Content,
@@ -242,7 +244,7 @@ class Putting:
         now = os.stat(path, follow_symlinks=False)
         if now.st_ino == stat.st_ino and same_bytes(now, stat):
             self.disk.unlink(path)
-        elif os.path.samestat(now, os.stat(result.path)):
+        elif self.objects.on_disk and os.path.samestat(now, os.stat(result.path)):
             raise CorruptObject(result.hash, os.fspath(result.path))
         else:
             import logging  # on use: few programs meet this
@@ -305,7 +307,7 @@ class Putting:
             elsewhere = self._durable(elsewhere)
         extension = here.extension if here else terms.facts.extension or incoming.extension
         digest = incoming.hash.partition(":")[2]
-        entry = Entry(0, digest, namespace, extension, 0, 0, 0.0, boot="" if durable else boot_id())
+        entry = Entry(0, digest, namespace, extension, incoming.size, 0, 0.0, boot="" if durable else boot_id())
         trashed = here if here is not None and here.state != "live" else None
         return Spot(entry, False, False, elsewhere, trashed, durable)
 

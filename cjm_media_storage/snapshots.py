@@ -251,6 +251,8 @@ def _name_at(
 class Snapshots:
     "Takes the snapshots of an open store"
 
+    MARKER = "format.json"  # In `.store`: as old as the store
+
     def __init__(
         self,
         root: Path,  # Of the store
@@ -315,7 +317,7 @@ class Snapshots:
         "Are the store and its last snapshot older than a day?"
         now = time.time()
         try:
-            made = os.stat(self._root / ".store" / "format.json").st_mtime
+            made = os.stat(self._root / ".store" / self.MARKER).st_mtime
         except OSError:
             return False  # the store is not there
         recent = [path for path in kept_snapshots(self.folder) if _name_at(now - DAY) < path.name <= _name_at(now)]

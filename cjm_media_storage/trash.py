@@ -107,17 +107,6 @@ def _this(
     return item.id, item.trashed_at
 
 
-def _is_gone(
-    path: Path,
-) -> bool:
-    "Is there nothing at `path`? What cannot be looked at may be there"
-    try:
-        os.lstat(path)
-    except OSError as e:
-        return isinstance(e, FileNotFoundError)
-    return False
-
-
 class Trash(Shown):
     "What was deleted from a store, newest last; `len` counts it"
 
@@ -280,7 +269,7 @@ class Trash(Shown):
             return
         with self._index.database.transaction() as con:
             for entry in on_their_way:
-                if not _is_gone(self._objects.path(entry)):
+                if not self._is_gone(self._objects.path(entry)):
                     con.execute("DELETE FROM trash WHERE object_id = ?", (entry.id,))
                     con.execute("UPDATE objects SET state = 'live' WHERE id = ?", (entry.id,))
                 else:
@@ -298,7 +287,20 @@ class Trash(Shown):
     def _never_came(self) -> list[Trashed]:
         "Files that are still where they were"
         rows = self._rows("object_id IS NULL")
-        return [item for item, path in rows if _is_gone(path) and os.path.lexists(self._objects.root / item.origin)]
+        return [
+            item for item, path in rows if self._is_gone(path) and not self._is_gone(self._objects.root / item.origin)
+        ]
+
+    def _is_gone(
+        self,
+        path: Path,
+    ) -> bool:
+        "Is there nothing at `path`? What cannot be looked at may be there"
+        try:
+            os.lstat(path)
+        except OSError as e:
+            return isinstance(e, FileNotFoundError)
+        return False
 
     def take_file(
         self,
@@ -381,7 +383,7 @@ class Trash(Shown):
             if self._objects.check(entry, read=True) is None:  # else it was brought back, but the row was not told
                 raise MissingObject(item.hash, os.fspath(path)) from e
         self._revive(entry)
-        self._disk.unlink(path)
+        self._unlink(path)
 
     def _place_again(
         self,
@@ -403,11 +405,11 @@ class Trash(Shown):
         entry: Entry,
     ) -> None:
         "Make the row of an object live, whose bytes are in place"
-        stat = os.stat(self._objects.path(entry))
+        size, mtime_ns = self._objects.measure(entry)
         sql = """UPDATE objects SET state = 'live', size = ?, mtime_ns = ?, used_at = ?, boot = '', condemned_at = NULL
             WHERE id = ?"""
         with self._index.database.transaction() as con:
-            con.execute(sql, (stat.st_size, stat.st_mtime_ns, time.time(), entry.id))
+            con.execute(sql, (size, mtime_ns, time.time(), entry.id))
             con.execute("DELETE FROM trash WHERE object_id = ?", (entry.id,))
 
     def _origin(
@@ -463,6 +465,12 @@ class Trash(Shown):
         "Remove the file of an object whose bytes were put again, and are live"
         path = self._place(entry)
         inside(self._objects.root, path.parent)
+        self._unlink(path)
+
+    def _unlink(
+        self,
+        path: Path,  # Of bytes that are in place again
+    ) -> None:
         self._disk.unlink(path)
 
     # ---- the end

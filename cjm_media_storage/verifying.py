@@ -21,10 +21,10 @@ from .errors import InvalidHash, ObjectNotFound, StorageError, StoreUnavailable
 from .executors import Lent, in_executor, shards
 from .index import COLUMNS, Entry
 from .layout import ALGO, check_namespace, digest_of
-from .looking import LEVELS, Looker, confirm, describe
+from .looking import LEVELS, Looks, confirm, describe, looker_of
 from .parts import Parts
 from .problems import Problem, VerifyReport, check_root
-from .scanning import Walk, leftovers, look_again
+from .scanning import leftovers, strangers
 from .workers import in_parallel
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Seen:
 
 
 def _look_at_all(
-    looker: Looker,
+    looker: Looks,
     entries: list[Entry],
 ) -> Seen:
     "The work of a thread, which needs no database"
@@ -169,7 +169,7 @@ class Run:
     ) -> None:
         "Look at objects on several threads"
         work = tasks_of(entries) if self._bytes is None else tasks_of(entries, size=min(self._bytes, TASK))
-        looker = Looker(self._parts.root, self._level)
+        looker = looker_of(self._parts, self._level)
         tasks = self._within_budget(work)
         for seen in in_parallel(lambda some: _look_at_all(looker, some), tasks, self._threads, piece=1):
             self._take(seen)
@@ -214,14 +214,12 @@ class Run:
 
     def walk(
         self,
-        walk: Walk,
+        steps: Iterable[tuple[list[Problem], int]],  # As `strangers` gives them
     ) -> None:
         "Look for what the index does not know"
-        for suspects in walk.steps():
-            if suspects:
-                problems, skipped = look_again(self._parts, suspects)
-                self.problems += problems
-                self.skipped += skipped
+        for problems, skipped in steps:
+            self.problems += problems
+            self.skipped += skipped
             if not self._may_go_on():
                 return
 
@@ -309,7 +307,7 @@ def _run(
     finally:  # also when the user stops it
         run.mark()
     if scope.hashes is None and run.complete:
-        run.walk(Walk(parts, scope.namespace, scope.prefix))
+        run.walk(strangers(parts, scope.namespace, scope.prefix))
         _look_for_leftovers(store, run, scope)
     check_root(parts)
 

@@ -14,6 +14,8 @@ from on_disk import ODD_NAMES, Place, memory_disk
 from programs import Program
 from results import KINDS
 from servers import Unavailable, schema, start
+from s3 import CREDENTIALS, ENDPOINT, Server, why_not
+from stores import InBucket, OnDisk
 from words import open_words
 
 from cjm_media_storage.storage import ContentStore
@@ -169,3 +171,62 @@ def temporary(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    "A server of S3, once for all tests"
+    if reason := why_not():
+        pytest.skip(reason)
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_server):
+    "The client's threads and descriptors, which stay to the end of the program, are there before a test is looked at"
+    from cjm_media_storage.bucket import Bucket
+
+    patch = pytest.MonkeyPatch()
+    for name, value in {**CREDENTIALS, ENDPOINT: s3_server.url}.items():
+        patch.setenv(name, value)
+    bucket = Bucket(f"s3://{s3_server.new_bucket()}")
+    bucket.create("first", b"")
+    bucket.close()
+    patch.undo()
+
+
+@pytest.fixture
+def s3(s3_server, s3_client, monkeypatch):
+    "A server of S3, and an environment that leads to it"
+    for name, value in {**CREDENTIALS, ENDPOINT: s3_server.url}.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture
+def in_bucket(tmp_path, s3):
+    "A store in a fresh bucket, not open yet"
+    return InBucket(tmp_path, s3)
+
+
+@pytest.fixture(scope="session", params=["disk", "bucket"])
+def where(request):
+    "Where bytes are; a server is started before a test is looked at"
+    if request.param == "bucket":
+        request.getfixturevalue("s3_client")
+    return request.param
+
+
+@pytest.fixture
+def any_kind(request, where, tmp_path):
+    "Each kind of store, not open yet"
+    return OnDisk(tmp_path) if where == "disk" else InBucket(tmp_path, request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def any_store(any_kind):
+    "A new store of each kind"
+    with any_kind.open() as store:
+        yield store
