@@ -309,6 +309,15 @@ class ContentStore(Shown):
         "Does the index list the object?"
         return self._index.lists(digest_of(hash), namespace)
 
+    def known(
+        self,
+        hashes: Iterable[str],  # `sha256:hexdigest` each; `InvalidHash` for anything else
+        namespace: str | None = None,  # Any, if None
+    ) -> set[str]:
+        "Those of many hashes that the index lists, asked some hundreds at a time"
+        found = self._index.live([digest_of(hash) for hash in hashes], namespace)
+        return {f"{ALGO}:{digest}" for digest in found}
+
     def __contains__(self, hash: str) -> bool:
         return self.exists(hash)
 
@@ -360,10 +369,11 @@ class ContentStore(Shown):
         hash: str,  # `sha256:hexdigest`; `ObjectNotFound` if it is not here
         owner: str,  # Who needs it: 'movie:603'
         role: str = "",  # What for: 'poster'
+        namespace: str | None = None,  # The first that holds it, if None
     ) -> None:
         "Say who needs an object; saying it twice is fine"
         reference = NewReference(to_text(owner, "owner"), role and to_text(role, "role"))
-        self._index.commit(self._entries(hash, None)[0], reference=reference)
+        self._index.commit(self._entries(hash, namespace)[0], reference=reference)
 
     def remove_reference(
         self,

@@ -322,9 +322,11 @@ class Index:
     def live(
         self,
         digests: Sequence[str],  # 64 hex digits each
-    ) -> set[str]:  # Those that are listed, in any namespace
+        namespace: str | None = None,  # Any, if None
+    ) -> set[str]:  # Those that are listed
         "Which of many digests does the index list?"
-        rows = self.database.fetch_in("SELECT digest FROM objects WHERE digest IN (…) AND state = 'live'", digests)
+        sql = "SELECT digest FROM objects WHERE namespace = coalesce(?, namespace) AND digest IN (…) AND state = 'live'"
+        rows = self.database.fetch_in(sql, digests, (namespace,))
         return {digest for (digest,) in rows}
 
     # ---- what is put in, in one transaction
