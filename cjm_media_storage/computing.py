@@ -7,7 +7,6 @@ __all__ = ['CACHED', 'SAME_CONTENT', 'COPIED', 'RESTORED', 'NEVER', 'INPUT_CHANG
            'OUTPUT_CHANGED', 'FORCED', 'Computed', 'Hashed', 'hashed', 'settings_hash', 'run', 'ComputingStorage']
 
 # %% ../nbs/09c_computing.ipynb #35c21458
-import functools
 import os
 import stat as stats
 import time
@@ -124,9 +123,10 @@ class ComputingStorage(ResultStorage[Row]):
         db_path: PathValue,  # The SQLite file; it and its folders are made if missing. ':memory:' keeps nothing
         *,
         memo: Memo | PathValue | bool = True,  # Remembered hashes: beside the file, if True; elsewhere; or none
+        durability: str = "full",  # 'full', or 'none': a power cut may take what was saved last
     ) -> None:
         "Open `db_path`. A file of an older program is brought up to date, and stays usable by that program"
-        super().__init__(db_path)
+        super().__init__(db_path, durability=durability)
         self._wanted_memo = memo
         self._opened_memo: Memo | None = None
         self._flights = Flights(self._database.path)
@@ -189,9 +189,9 @@ class ComputingStorage(ResultStorage[Row]):
         if self._opened_memo is not None:
             self._opened_memo.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._wanted_memo is True:
-            return super().__reduce__()
-        memo = self._wanted_memo
-        path = memo.path if isinstance(memo, Memo) else memo
-        return functools.partial(type(self), memo=path), (self.db_path,)
+    def _options(self) -> dict[str, Any]:
+        "What the constructor was given besides the path"
+        options, memo = super()._options(), self._wanted_memo
+        if memo is True:
+            return options
+        return {**options, "memo": memo.path if isinstance(memo, Memo) else memo}

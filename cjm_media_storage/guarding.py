@@ -132,8 +132,11 @@ class IndexDatabase(Database):
         parameters: Sequence[Any] = (),
     ) -> list[tuple[Any, ...]]:  # All rows
         "Run a query"
-        with naming_the_remedy(self):
+        try:
             return super().fetch(sql, parameters)
+        except CorruptDatabase:
+            with naming_the_remedy(self):
+                raise
 
     @contextlib.contextmanager
     def transaction(
