@@ -248,8 +248,18 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
 }
 
 
-_ENTRY = tuple(
-    "id digest namespace extension size mtime_ns created_at used_at boot condemned_at state".split()
+_ENTRY = (
+    "id",
+    "digest",
+    "namespace",
+    "extension",
+    "size",
+    "mtime_ns",
+    "created_at",
+    "used_at",
+    "boot",
+    "condemned_at",
+    "state",
 )  # What is read of each object
 _USUAL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}/[0-9a-f]{64}/[a-z0-9]{0,16}/[0-9a-f-]*/live", re.ASCII)
 
