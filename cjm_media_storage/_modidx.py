@@ -357,6 +357,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._facts_': ( 'content.html#contentstore._facts_',
                                                                                                'cjm_media_storage/content.py'),
+                                           'cjm_media_storage.content.ContentStore._make_cache': ( 'content.html#contentstore._make_cache',
+                                                                                                   'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._pin': ( 'content.html#contentstore._pin',
                                                                                             'cjm_media_storage/content.py'),
                                            'cjm_media_storage.content.ContentStore._settled': ( 'content.html#contentstore._settled',

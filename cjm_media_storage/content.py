@@ -11,11 +11,8 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from .batches import Batch, BatchProgress
-from .caching import Cache
-from .contents import Outcome, PutItem
 from cjm_media_storage.errors import (
     AmbiguousHash,
     MissingObject,
@@ -39,6 +36,11 @@ from .putting import PutResult, check_terms
 from .records import path_key, to_path, to_text
 from .showing import Shown
 from .trash import RETENTION, Trashed, check_retention
+
+if TYPE_CHECKING:
+    from cjm_media_storage.batches import BatchProgress
+    from cjm_media_storage.caching import Cache
+    from cjm_media_storage.contents import Outcome, PutItem
 
 # %% ../nbs/26_content.ipynb #e006fb05
 Found = TypeVar("Found")
@@ -78,7 +80,7 @@ class ContentStore(Shown):
         self.trash = self.parts.trash
         self._index, self._objects = self.parts.index, self.parts.objects
         self._putting = self.parts.putting
-        self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
+        self._cache = None if quota is None else self._make_cache(quota)
         self._closed = False
         self.trash.recover()
 
@@ -125,7 +127,7 @@ class ContentStore(Shown):
 
     def put_many(
         self,
-        contents: Iterable[Content | PutItem],  # As `put` takes them; `PutItem` for those with facts of their own
+        contents: "Iterable[Content | PutItem]",  # As `put` takes them; `PutItem` for those with facts of their own
         *,
         namespace: str = "assets",
         extension: str | None = None,  # As in `put`
@@ -139,8 +141,10 @@ class ContentStore(Shown):
         durability: str = "batch",  # 'full', each on its own; 'batch', as durable when reported; 'none', as in `put`
         ordered: bool = True,  # Report in the order of `contents`, or what is done first?
         threads: int | None = None,  # That read and hash; some, if None
-        progress: Callable[[BatchProgress], None] | None = None,  # Called now and then, with all that was done so far
-    ) -> Generator[Outcome, None, None]:  # Nothing is stored unless it is iterated over; whoever stops early closes it
+        progress: "Callable[[BatchProgress], None] | None" = None,  # Called now and then, with all that was done so far
+    ) -> (
+        "Generator[Outcome, None, None]"
+    ):  # Nothing is stored unless it is iterated over; whoever stops early closes it
         "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
         self._check_open(durability, ("full", "batch", "none"))
         options: dict[str, Any] = {
@@ -154,6 +158,8 @@ class ContentStore(Shown):
             "follow_symlinks": follow_symlinks,
             "move": move,
         }
+        from cjm_media_storage.batches import Batch  # on use: not all who open a store put many
+
         batch = Batch(
             self._putting,
             options,
@@ -164,6 +170,14 @@ class ContentStore(Shown):
             stored=self._added if self._cache is not None else None,
         )
         return batch.put(contents)
+
+    def _make_cache(
+        self,
+        quota: int,
+    ) -> "Cache":
+        from cjm_media_storage.caching import Cache  # on use: few stores are caches
+
+        return Cache(quota, self._index, self.trash, self.parts.pins)
 
     def _added(
         self,

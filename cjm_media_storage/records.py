@@ -53,7 +53,9 @@ def _problem(
     return next((problem for problem in found if problem), None)
 
 
-_encode = json.JSONEncoder(allow_nan=False).encode  # made once, where `json.dumps` would make one a call
+# Made once, where `json.dumps` would make one a call. What contains itself is nested too deep, and `_problem` tells the two apart.
+_encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode
+_decode = json.JSONDecoder().decode
 
 
 def to_json(
@@ -77,6 +79,8 @@ def from_json(
 ) -> Any:
     "Read JSON; NULL and the empty text of older programs are None. ValueError for what is no JSON"
     try:
+        if isinstance(text, str):
+            return _decode(text) if text else None
         return json.loads(text) if text else None
     except (TypeError, RecursionError) as e:
         raise ValueError(str(e)) from e
