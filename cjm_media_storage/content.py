@@ -14,9 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from .batches import Batch, BatchProgress
-from .caching import Cache
-from .contents import Outcome, PutItem
 from cjm_media_storage.errors import (
     AmbiguousHash,
     MissingObject,
@@ -45,6 +42,10 @@ from .trash import RETENTION, Trashed, check_retention
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from cjm_media_storage.batches import BatchProgress
+    from cjm_media_storage.caching import Cache
+    from cjm_media_storage.contents import Outcome, PutItem
 
 # %% ../nbs/26_content.ipynb #e006fb05
 Found = TypeVar("Found")
@@ -109,7 +110,7 @@ class ContentStore(Shown):
         self.trash = self.parts.trash
         self._index, self._objects = self.parts.index, self.parts.objects
         self._putting = self.parts.putting
-        self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
+        self._cache = None if quota is None else self._make_cache(quota)
         self._closed = False
         self.trash.recover()
 
@@ -156,7 +157,7 @@ class ContentStore(Shown):
 
     def put_many(
         self,
-        contents: Iterable[Content | PutItem],  # As `put` takes them; `PutItem` for those with facts of their own
+        contents: "Iterable[Content | PutItem]",  # As `put` takes them; `PutItem` for those with facts of their own
         *,
         namespace: str = "assets",
         extension: str | None = None,  # As in `put`
@@ -170,9 +171,11 @@ class ContentStore(Shown):
         durability: str = "batch",  # 'full', each on its own; 'batch', as durable when reported; 'none', as in `put`
         ordered: bool = True,  # Report in the order of `contents`, or what is done first?
         threads: int | None = None,  # That read and hash; some, if None
-        progress: Callable[[BatchProgress], None] | None = None,  # Called now and then, with all that was done so far
+        progress: "Callable[[BatchProgress], None] | None" = None,  # Called now and then, with all that was done so far
         executor: "Executor | None" = None,  # Whose workers put, in order, each with one thread; paths and bytes only
-    ) -> Generator[Outcome, None, None]:  # Nothing is stored unless it is iterated over; whoever stops early closes it
+    ) -> (
+        "Generator[Outcome, None, None]"
+    ):  # Nothing is stored unless it is iterated over; whoever stops early closes it
         "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
         self._check_open(durability, ("full", "batch", "none"))
         options: dict[str, Any] = {
@@ -189,6 +192,8 @@ class ContentStore(Shown):
         if executor is not None:
             options |= {"durability": durability, "threads": threads or 1}
             return put_by(executor, Lent(self), contents, options, progress)
+        from cjm_media_storage.batches import Batch  # on use: not all who open a store put many
+
         batch = Batch(
             self._putting,
             options,
@@ -199,6 +204,14 @@ class ContentStore(Shown):
             stored=self._added if self._cache is not None else None,
         )
         return batch.put(contents)
+
+    def _make_cache(
+        self,
+        quota: int,
+    ) -> "Cache":
+        from cjm_media_storage.caching import Cache  # on use: few stores are caches
+
+        return Cache(quota, self._index, self.trash, self.parts.pins)
 
     def _added(
         self,

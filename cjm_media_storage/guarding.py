@@ -18,7 +18,7 @@ from .database import Database
 from .errors import CorruptDatabase, IndexCorrupt, IndexMissing, StoreBusy, StoreUnavailable
 from .files import DISK, Disk
 from .layout import holds_objects
-from .schema import VERSION, checks, plan, unsound
+from .schema import VERSION, plan, unsound
 
 # %% ../nbs/14_guarding.ipynb #47069950
 def nothing() -> None:
@@ -64,13 +64,10 @@ class Guarded:
         rows: Iterable[tuple[Any, ...]],
     ) -> Iterator[tuple[Any, ...]]:
         "Pass rows on; `IndexCorrupt` at a value that no store has written there"
-        passes = checks(kind, tuple(names))
         for row in rows:
-            for check, value in zip(passes, row, strict=True):
-                if not check(value):
-                    wrong = unsound(kind, names, row)
-                    root = os.fspath(self.root or Path(self.path).parent.parent)
-                    raise IndexCorrupt(self.path, f"a row of kind {kind} has a {wrong} that no store has written", root)
+            if wrong := unsound(kind, names, row):
+                root = os.fspath(self.root or Path(self.path).parent.parent)
+                raise IndexCorrupt(self.path, f"a row of kind {kind} has a {wrong} that no store has written", root)
             yield row
 
 
@@ -143,8 +140,11 @@ class IndexDatabase(Guarded, Database):
         parameters: Sequence[Any] = (),
     ) -> list[tuple[Any, ...]]:  # All rows
         "Run a query"
-        with naming_the_remedy(self):
+        try:
             return super().fetch(sql, parameters)
+        except CorruptDatabase:
+            with naming_the_remedy(self):
+                raise
 
     @contextlib.contextmanager
     def transaction(

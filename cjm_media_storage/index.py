@@ -150,6 +150,8 @@ ADD_SOURCE = """INSERT INTO sources (object_id, location, provider, extension, f
 
 _NEWEST = "SELECT object_id FROM sources WHERE location = ? AND provider = ? ORDER BY last_seen DESC LIMIT 1"
 
+_ENTRIES = f"SELECT {COLUMNS} FROM objects WHERE digest = ? AND state = 'live' ORDER BY id"
+
 ADD_REFERENCE = """INSERT INTO object_references (object_id, owner, role, created_at) VALUES (?, ?, ?, ?)
     ON CONFLICT DO NOTHING"""
 
@@ -186,6 +188,8 @@ class Index:
         trashed: bool = False,  # Those in the trash, too?
     ) -> list[Entry]:
         "The objects of that digest, oldest first: one in each namespace that holds it"
+        if namespace is None and not trashed:  # nearly all that is asked
+            return list(self.as_entries(self.database.fetch(_ENTRIES, (digest,))))
         live = "" if trashed else " AND state = 'live'"
         where = f"digest = ? AND namespace = coalesce(?, namespace){live} ORDER BY id"
         return self.select(where, (digest, namespace))
@@ -316,8 +320,10 @@ class Index:
         namespace: str | None = None,  # Any, if None
     ) -> bool:
         "Is there such an object?"
-        sql = "SELECT 1 FROM objects WHERE digest = ? AND namespace = coalesce(?, namespace) AND state = 'live'"
-        return bool(self.database.fetch(sql, (digest, namespace)))
+        sql = "SELECT 1 FROM objects WHERE digest = ? AND state = 'live'"
+        if namespace is None:
+            return bool(self.database.fetch(sql, (digest,)))
+        return bool(self.database.fetch(f"{sql} AND namespace = ?", (digest, namespace)))
 
     def live(
         self,

@@ -460,6 +460,40 @@ def test_fault_60_eight_processes_open_a_fresh_database_and_save(kind, address, 
             assert all(storage.get_by_job_id(f"shared {n} {i}") for n in range(8) for i in range(10))
 
 
+def test_durability_none_loses_the_newest_first_and_damages_nothing(kind, path, tmp_path):
+    with kind.storage(path, durability="none") as storage:
+        assert storage._database.fetch("PRAGMA synchronous") == [(1,)]  # NORMAL: commits are not synced
+        for n in range(12):
+            save(kind, storage, kind.row(n))
+        saved = list(storage)
+        log = path.with_name(f"{path.name}-wal").read_bytes()
+        kept = []
+        for n in range(21):
+            end = len(log) * n // 20
+            left = tmp_path / str(n) / path.name  # what a disk may hold after a power cut
+            left.parent.mkdir()
+            left.write_bytes(path.read_bytes())
+            left.with_name(f"{path.name}-wal").write_bytes(log[:end] + bytes(len(log) - end))
+            assert query(left, "PRAGMA integrity_check") == [("ok",)]
+            with kind.storage(left) as after:
+                kept.append(len(after))
+                assert list(after) == saved[: kept[-1]]
+    assert kept == sorted(kept) and kept[0] < 12 == kept[-1]
+    with kind.storage(path) as storage:
+        assert list(storage) == saved  # a program that ends loses nothing
+
+
+def test_durability_is_full_or_none(kind, path):
+    with pytest.raises(ValueError, match="'batch'"):
+        kind.storage(path, durability="batch")
+    assert not path.exists()
+    with kind.storage(path, durability="none") as storage, pickle.loads(pickle.dumps(storage)) as copy:
+        assert storage.durability == copy.durability == "none"
+    with kind.storage(path) as storage, pickle.loads(pickle.dumps(storage)) as copy:
+        assert storage.durability == copy.durability == "full"
+        assert storage._database.fetch("PRAGMA synchronous") == [(3,)]
+
+
 def test_fault_54_pickle_names_the_database(kind, storage, address):
     save(kind, storage, kind.row())
     with pickle.loads(pickle.dumps(storage)) as copy:
