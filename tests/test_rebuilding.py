@@ -450,3 +450,12 @@ def test_fault_50_many_facts_need_little_memory(root, program):
         root,
     )
     assert int(more) < 25_000  # kB
+
+
+def test_facts_of_objects_come_in_the_order_of_the_tree(tmp_path):
+    "So that a rebuilding, which found them in that order, writes each page of the new index once"
+    with ContentStore(tmp_path / "store") as store:
+        hashes = [store.put(b"%d" % n).hash for n in range(9)]
+        path = snapshot(store)
+    told = [f"sha256:{fact['digest']}" for fact in read_snapshot(path) if fact["kind"] == "object"]
+    assert hashes != sorted(hashes) and told == sorted(hashes)
