@@ -364,7 +364,7 @@ def table(growths: Iterable[Growth]) -> Iterator[str]:
         yield f"{growth.work.name:44}{times} us a {growth.work.unit:6} {grown}{faults}"
 
 
-def main(given: list[str] | None = None) -> list[Growth]:
+def main(given: list[str] | None = None) -> None:
     "Measure, print and write"
     parser = argparse.ArgumentParser("python -m benchmarks.scale", description=__doc__.partition(":")[0])
     parser.add_argument("names", nargs="*", help="beginnings of works; all if none")
@@ -379,11 +379,10 @@ def main(given: list[str] | None = None) -> list[Growth]:
         print(machine.told(facts), flush=True)
         growths = measure_all(folder, arguments.names, arguments.sizes, arguments.large)
         facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
-    print("\n".join(table(growths)))
-    if arguments.json:
-        told = {"machine": facts, "sizes": list(arguments.sizes), "works": [growth.as_json() for growth in growths]}
-        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
-    return growths
+        print("\n".join(table(growths)), f"{facts['minutes']} minutes; now all of it is removed", sep="\n", flush=True)
+        if arguments.json:
+            told = {"machine": facts, "sizes": list(arguments.sizes), "works": [each.as_json() for each in growths]}
+            arguments.json.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -148,7 +148,8 @@ def _old_facts(
             _check_unreadable(e, copy, disk)
             yield None
         else:
-            yield _sound(facts_of(con), own) if index.fact("store") in (None, id) else None
+            # In the order in which the new index came from the tree: each of its pages is then written once.
+            yield _sound(facts_of(con, as_tree=True), own) if index.fact("store") in (None, id) else None
 
 
 def _set_aside(

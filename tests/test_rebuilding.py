@@ -15,9 +15,10 @@ from test_schema import VERSION_1
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.guarding import IndexDatabase
-from cjm_media_storage.layout import object_path
+from cjm_media_storage.layout import digest_of, object_path
 from cjm_media_storage.locks import FileLock
 from cjm_media_storage.rebuilding import rebuild_index
+from cjm_media_storage.renewing import NewIndex
 from cjm_media_storage.snapshots import check_snapshot, facts_of, read_snapshot, snapshot
 from cjm_media_storage.storage import (
     ContentStore,
@@ -450,3 +451,17 @@ def test_fault_50_many_facts_need_little_memory(root, program):
         root,
     )
     assert int(more) < 25_000  # kB
+
+
+def test_a_rebuilding_asks_for_objects_in_the_order_in_which_it_found_them(tmp_path, monkeypatch):
+    def recalled(new, con, fact):
+        told.append((fact["kind"], fact["digest"]))
+        return recall(new, con, fact)
+
+    told, recall = [], NewIndex.recall
+    monkeypatch.setattr(NewIndex, "recall", recalled)
+    with ContentStore(tmp_path / "store") as store:
+        put = [digest_of(store.put(b"%d" % n, source=f"https://example.org/{n}").hash) for n in range(9)]
+    rebuild_index(tmp_path / "store")
+    assert [digest for kind, digest in told if kind == "object"] == sorted(put) != put
+    assert [digest for kind, digest in told if kind == "source"] == put
