@@ -206,7 +206,9 @@ class Putting:
         for in_place, known in (*ways, (False, NOTHING)):  # the later ways only if the first did not lead to the end
             with (
                 contextlib.suppress(NoHardLink),  # another file system, or one without hard links
-                receive(content, terms.limits, known, self.staging, memo, terms.follow_symlinks, in_place) as incoming,
+                receive(
+                    content, terms.limits, known, self.staging, memo, terms.follow_symlinks, in_place, terms.durable
+                ) as incoming,
             ):
                 if result := self._store(incoming, terms):
                     return result
