@@ -45,7 +45,7 @@ class Arrivals:
         stop: threading.Event | None = None,  # Nothing is begun any more once it is set
     ) -> None:
         self.putting, self._durability, self.stop = putting, durability, stop or threading.Event()
-        self.mutex, self._desk = threading.Lock(), threading.Lock()
+        self.mutex = threading.Lock()
         self.bytes, self.held = 0, 0  # Read or staged; in memory
 
     def guard(
@@ -68,10 +68,9 @@ class Arrivals:
     ) -> None:
         "Recognise contents, or read, hash and stage them"
         inside: dict[str, bool] = {}  # Which folders lie in the store
-        with self._desk:
-            for job in jobs:
-                self.guard(job, self._look, inside)
-            self._recall([job for job in jobs if job.stat is not None and not (job.alone or job.error)])
+        for job in jobs:
+            self.guard(job, self._look, inside)
+        self._recall([job for job in jobs if job.stat is not None and not (job.alone or job.error)])
         read: list[Job] = []
         held, known, began = 0, self.putting.known, time.time_ns()
         for job in jobs:

@@ -448,6 +448,8 @@ def inside(
         seen = set()
     elif path in seen:
         return True
+    elif (above := os.path.dirname(path)) in seen:
+        step = above
     for name in path[len(step) :].replace("/", os.sep).strip(os.sep).split(os.sep):
         step += os.sep + name
         if step in seen:

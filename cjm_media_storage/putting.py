@@ -293,13 +293,15 @@ class Putting:
     ) -> Spot:
         "Find out where bytes belong, and what is there. The caller holds the lock"
         read, namespace = terms.move, terms.facts.namespace  # a moved file is removed: then the object's file is read
-        here = next((entry for entry in entries if entry.namespace == namespace), None) if entries else None
+        here = elsewhere = None
+        for entry in entries:
+            if entry.namespace == namespace:
+                here = entry
         if here is not None and here.state == "live" and (now := self.objects.check(here, read, seen)):
             if now.boot and terms.durable:
                 now = self.objects.make_durable(now)
             return Spot(now, known=True, corrected=now != here, durable=terms.durable)
         durable = terms.durable or here is not None
-        elsewhere = None
         for entry in entries:
             if elsewhere is None and entry.state == "live" and entry is not here:
                 elsewhere = self._intact(entry, read)
