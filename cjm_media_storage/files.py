@@ -112,7 +112,8 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     import ctypes  # on use: few programs need it
 
     call: Callable[[int, bytes, int, bytes, int], int] | None
-    return call if (call := getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)) else None
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return call
 
 
 def _rename(

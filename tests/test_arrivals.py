@@ -1,4 +1,4 @@
-"Contents that are looked at, recognised, read and staged: what is read is what was looked at, and as it is to be stored."
+"Contents that are looked at, recognised, read and staged: what is read is what was looked at."
 
 import os
 
