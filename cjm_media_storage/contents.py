@@ -52,6 +52,10 @@ class Outcome(Shown):
     error: Exception | None = None  # Why not
 
 # %% ../nbs/21_contents.ipynb #8c9137d6
+_BYTES = bytes, bytearray, memoryview
+_AT_REST = str, os.PathLike, *_BYTES  # a union would be made anew at each use
+
+
 @dataclass(slots=True)
 class Job:
     "A content on its way"
@@ -83,12 +87,12 @@ class Job:
     @property
     def in_memory(self) -> int:  # Bytes
         "How much memory the content takes itself"
-        return len(self.content) if isinstance(self.content, bytes | bytearray | memoryview) else 0
+        return len(self.content) if isinstance(self.content, _BYTES) else 0
 
     @property
     def is_stream(self) -> bool:
         "Can it be read only once?"
-        return not isinstance(self.content, str | os.PathLike | bytes | bytearray | memoryview)
+        return not isinstance(self.content, _AT_REST)
 
     @property
     def digest(self) -> str:  # Hex digits, of what was received

@@ -88,6 +88,20 @@ def _syncfs() -> Callable[[int], int] | None:
     return call
 
 
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
+
+
+@functools.cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    "The call sync_file_range(2), as `_syncfs`"
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return call
+
+
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h: paths are relative to the current folder
 
@@ -98,7 +112,8 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
     import ctypes  # on use: few programs need it
 
     call: Callable[[int, bytes, int, bytes, int], int] | None
-    return call if (call := getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)) else None
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return call
 
 
 def _rename(
@@ -146,6 +161,7 @@ class Disk:
     hardlink: bool = hasattr(os, "link")
     folder_sync: bool = os.name == "posix"  # Windows has no sync of a folder
     syncfs: bool = sys.platform == "linux"  # syncing all of a file system; glibc has it since 2.14
+    early_sync: bool = sys.platform == "linux"  # sync_file_range
     flock: bool = fcntl is not None
     range_locks: bool = sys.platform == "linux" and hasattr(
         fcntl, "F_OFD_SETLK"
@@ -222,6 +238,17 @@ class Disk:
             if e.errno in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 return None
             raise
+
+    def begin_sync(
+        self,
+        fd: int,
+        start: int,  # Bytes before those that were just written
+        count: int,
+    ) -> None:
+        "Have the kernel begin to write out what is going to be synced; nothing is waited for or promised"
+        call = _sync_file_range() if self.early_sync else None
+        if call is not None:
+            call(fd, start, count, _SYNC_FILE_RANGE_WRITE)  # an error is met again by the sync
 
     def chmod(
         self,
@@ -422,6 +449,8 @@ def inside(
         seen = set()
     elif path in seen:
         return True
+    elif (above := os.path.dirname(path)) in seen:
+        step = above
     for name in path[len(step) :].replace("/", os.sep).strip(os.sep).split(os.sep):
         step += os.sep + name
         if step in seen:

@@ -138,7 +138,7 @@ class Memo:
         algo: str = "sha256",
     ) -> list[str | None]:  # As `recall`, in the order of `files`
         "The hashes of many files, in one query for some hundreds of them"
-        known: dict[tuple[int, str], tuple[Any, ...]] = {}
+        known: dict[tuple[Any, ...], str] = {}
         if self._database is not None:
             sql = (
                 "SELECT device, inode, size, mtime_ns, ctime_ns, hash FROM memo"
@@ -147,9 +147,11 @@ class Memo:
             with contextlib.suppress(*FAILURES):
                 for device in {stat.st_dev for stat in files}:
                     inodes = [self._inode(stat) for stat in files if stat.st_dev == device]
-                    known |= {row[:2]: row[2:] for row in self._database.fetch_in(sql, inodes, (device, algo))}
-        rows = ((stat, known.get((stat.st_dev, self._inode(stat)))) for stat in files)
-        return [row[3] if row and row[:3] == identity(stat)[2:] and _is_hash(row[3]) else None for stat, row in rows]
+                    rows = self._database.fetch_in(sql, inodes, (device, algo))
+                    known |= {row[:5]: row[5] for row in rows if _is_hash(row[5])}
+        if not known:
+            return [None] * len(files)
+        return [known.get((s.st_dev, self._inode(s), s.st_size, s.st_mtime_ns, s.st_ctime_ns)) for s in files]
 
     def remember(
         self,

@@ -193,7 +193,7 @@ class Objects:
         path: PathLike,
         final: PathLike,
     ) -> bool:  # False: the name is taken
-        "Give `path` the name `final`, in one step; a staged file loses its own, and others where there are no hard links"
+        "Give `path` the name `final`, in one step; a staged file loses its own, and without hard links others do"
         with contextlib.suppress(FileExistsError):
             try:
                 (self._disk.rename_new if self._is_staged(path) else self._disk.link)(path, final)

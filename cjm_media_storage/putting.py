@@ -208,7 +208,9 @@ class Putting:
         for in_place, known in (*ways, (False, NOTHING)):  # the later ways only if the first did not lead to the end
             with (
                 contextlib.suppress(NoHardLink),  # another file system, or one without hard links
-                receive(content, terms.limits, known, self.staging, memo, terms.follow_symlinks, in_place) as incoming,
+                receive(
+                    content, terms.limits, known, self.staging, memo, terms.follow_symlinks, in_place, terms.durable
+                ) as incoming,
             ):
                 if result := self._store(incoming, terms):
                     return result
@@ -293,13 +295,15 @@ class Putting:
     ) -> Spot:
         "Find out where bytes belong, and what is there. The caller holds the lock"
         read, namespace = terms.move, terms.facts.namespace  # a moved file is removed: then the object's file is read
-        here = next((entry for entry in entries if entry.namespace == namespace), None) if entries else None
+        here = elsewhere = None
+        for entry in entries:
+            if entry.namespace == namespace:
+                here = entry
         if here is not None and here.state == "live" and (now := self.objects.check(here, read, seen)):
             if now.boot and terms.durable:
                 now = self.objects.make_durable(now)
             return Spot(now, known=True, corrected=now != here, durable=terms.durable)
         durable = terms.durable or here is not None
-        elsewhere = None
         for entry in entries:
             if elsewhere is None and entry.state == "live" and entry is not here:
                 elsewhere = self._intact(entry, read)

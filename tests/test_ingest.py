@@ -1,5 +1,6 @@
 "Bytes on their way in: everything that can go wrong before they are stored."
 
+import errno
 import io
 import os
 import socket
@@ -336,3 +337,42 @@ def test_a_store_that_may_not_be_written_to_does_not_blame_the_source(open_folde
         for content in (open_folder / "film.mkv", b"a poster"):
             with pytest.raises(ReadOnlyStore, match="staging"):
                 store.put(content)
+
+
+def _is_open(path):
+    "Has this process a descriptor of the file `path`?"
+    return path in {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+
+
+@pytest.mark.parametrize("reflink", [True, False])
+def test_a_large_copy_is_synced_while_it_is_open(tmp_path, reflink):
+    "A write that failed is told to who has the file open: after the last close, the kernel may forget it"
+
+    class Watched(Disk):
+        def sync_file(self, path):
+            if "staging" in os.fspath(path):
+                synced.append(_is_open(os.fspath(path)))
+            super().sync_file(path)
+
+    synced = []
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    with ContentStore(tmp_path / "store", disk=Watched(reflink=reflink)) as store:
+        store.put(tmp_path / "film.mkv")
+        assert synced[0] is True
+        synced.clear()
+        store.put(tmp_path / "film.mkv", durability="none", namespace="actors")
+        assert synced == []
+
+
+def test_a_large_copy_that_cannot_be_synced_is_no_fault_of_its_source(tmp_path):
+    class Broken(Disk):
+        def sync_file(self, path):
+            if "staging" in os.fspath(path):
+                raise OSError(errno.EIO, "Input/output error")
+            super().sync_file(path)
+
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    with ContentStore(tmp_path / "store", disk=Broken()) as store:
+        with pytest.raises(OSError, match="Input/output error"):
+            store.put(tmp_path / "film.mkv")
+        assert (len(store), staged(store)) == (0, [])

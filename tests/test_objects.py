@@ -56,6 +56,8 @@ def test_a_folder_that_another_thread_made_is_not_taken_for_durable(tmp_path):
         shard = f"assets/{first[:2]}/{first[2:4]}"
         assert synced(first) == [shard, f"assets/{first[:2]}", "assets", "."]
         assert synced(second) == [f"assets/{second[:2]}/{second[2:4]}", f"assets/{first[:2]}"]
+        other = next(digest for digest in contents if digest[:2] != first[:2])
+        assert synced(other) == [f"assets/{other[:2]}/{other[2:4]}", f"assets/{other[:2]}", "assets"]
         store._index.database.execute("UPDATE objects SET digest = ? WHERE digest = ?", (first[:4] + "0" * 60, second))
         (store.root / shard / f"{first}").unlink()
         assert synced(first) == [shard]
