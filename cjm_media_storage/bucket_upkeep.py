@@ -9,6 +9,7 @@ __all__ = ['BucketLooker', 'bucket_strangers', 'bucket_leftovers', 'BucketHealer
 # %% ../nbs/40f_bucket_upkeep.ipynb #aeb0f2bd
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -93,11 +94,15 @@ def _judge(
     return problems
 
 
+_IN_SHARD = re.compile(r"[^/]+/([0-9a-f]{2})/(.*/)?\1[^/]*")  # What lies in a folder that begins its name
+
+
 @strangers.register
 def bucket_strangers(
     parts: BucketParts,
     namespace: str | None = None,  # All, if None
     prefix: str = "",  # Only what is named so: lower-case hex digits
+    shards: bool = True,  # Also what is named as the folders above it? Else only what no shard looks at
 ) -> Iterator[tuple[list[Problem], int]]:
     "What lies among the objects in a bucket and is none, page by page"
     for name in parts.bucket.folders() if namespace is None else [namespace]:
@@ -105,6 +110,7 @@ def bucket_strangers(
             continue
         for page in parts.bucket.scan(f"{name}/{prefix[:2]}" if len(prefix) > 1 else name):
             wanted = [stat for stat in page if stat.key.rpartition("/")[2].lower().startswith(prefix)]
+            wanted = [stat for stat in wanted if shards or not _IN_SHARD.fullmatch(stat.key)]
             problems = _judge(parts, wanted)
             if problems and wait_for_writers(parts):
                 places = {problem.path for problem in problems}
