@@ -298,7 +298,8 @@ class Index:
         dead = "object_id IN (SELECT id FROM objects WHERE state <> 'live')"
         sql = f"""SELECT
             (SELECT count(*) FROM objects) - (SELECT count(*) FROM objects WHERE state <> 'live'),
-            (SELECT coalesce(sum(size), 0) FROM objects) - (SELECT coalesce(sum(size), 0) FROM objects WHERE state <> 'live'),
+            (SELECT coalesce(sum(size), 0) FROM objects)
+                - (SELECT coalesce(sum(size), 0) FROM objects WHERE state <> 'live'),
             (SELECT count(*) FROM sources) - (SELECT count(*) FROM sources WHERE {dead}),
             (SELECT count(*) FROM object_references) - (SELECT count(*) FROM object_references WHERE {dead}),
             (SELECT count(*) FROM publications), (SELECT count(*) FROM trash)"""
