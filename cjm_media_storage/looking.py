@@ -8,7 +8,8 @@ __all__ = ['LEVELS', 'LOOKS', 'Look', 'Looker', 'confirm', 'describe']
 # %% ../nbs/29_looking.ipynb #a1b5d2cd
 import os
 import stat as stats
-from dataclasses import dataclass
+from io import FileIO
+from typing import NamedTuple
 
 from .errors import UnsafePath
 from .files import inside, open_regular
@@ -23,8 +24,7 @@ from .records import from_path
 LEVELS = ("presence", "size", "hash")
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):  # made by the thousand, as entries are
     "What was seen of an object"
 
     kind: str = ""  # As in `Problem`; '' if all is well
@@ -81,7 +81,7 @@ class Looker:
         entry: Entry,
     ) -> Look:
         "Let the bytes decide"
-        with open(open_regular(path), "rb", buffering=0) as file:
+        with FileIO(open_regular(path)) as file:
             hasher = Hasher().read(file)
         if hasher.digest == entry.digest:
             return Look(read=hasher.size)
