@@ -219,7 +219,8 @@ class Trash(Shown):
             finally:
                 self._settle()
             ids = [entry.id for entry in chosen]  # looked up before others may put them again
-            return [item for item, _ in self._rows(f"object_id IN ({','.join('?' * len(ids))})", ids)]
+            places = ",".join("?" * len(ids)) or "NULL"
+            return [item for item, _ in self._rows(f"object_id IN ({places})", ids)]
 
     def _place(
         self,
