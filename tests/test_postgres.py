@@ -214,3 +214,9 @@ def test_who_computes_is_waited_for_so_long(url, tmp_path):
         assert other.get_or_compute(film, {}, None).hit is True
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
         assert run(url, held) == [(0,)]
+
+
+def test_text_is_not_ordered_by_somebodys_alphabet(url):
+    with MediaAnalysisStorage(url), MediaProcessingStorage(url):
+        sql = "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_schema = current_schema()"
+        assert run(url, f"{sql} AND data_type = 'text'") == [("C",)]
