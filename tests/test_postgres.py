@@ -1,16 +1,19 @@
 "A server that is killed, restarted or cut off: nothing acknowledged is lost, nothing is half, and it goes on."
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from on_disk import memory_disk
 from proxies import Proxy
 from results import KINDS, A, B, analysis_row
 from servers import Server, Unavailable, run, schema
 from together import in_threads
 
-from cjm_media_storage.errors import ReadOnlyStore, ServerUnavailable, StorageError, StoreBusy
+from cjm_media_storage.errors import NoSpace, ReadOnlyStore, ServerUnavailable, StorageError, StoreBusy
 from cjm_media_storage.storage import MediaAnalysisStorage, MediaProcessingStorage
 
 pytest.importorskip("psycopg")
@@ -220,3 +223,27 @@ def test_text_is_not_ordered_by_somebodys_alphabet(url):
     with MediaAnalysisStorage(url), MediaProcessingStorage(url):
         sql = "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_schema = current_schema()"
         assert run(url, f"{sql} AND data_type = 'text'") == [("C",)]
+
+
+def test_fault_20_the_disk_of_the_server_is_full(mortal, mine):
+    if os.geteuid():
+        pytest.skip("a disk of its own needs root")
+    place = mortal.folder / "small"
+    place.mkdir()
+    with memory_disk(place, "4m"):
+        (place / "space").mkdir()
+        shutil.chown(place / "space", "nobody")
+        mortal.run(f"CREATE TABLESPACE small LOCATION '{place}/space'")
+        try:
+            with MediaAnalysisStorage(f"{mine}%20-cdefault_tablespace%3Dsmall") as storage:
+                storage.save("/first.wav", A, B)
+                large = [{"text": os.urandom(20_000).hex()} for _ in range(10)]
+                with pytest.raises(NoSpace):
+                    storage.save_many(analysis_row(n, ranges=large) for n in range(100))
+                assert [row.file_path for row in storage] == ["/first.wav"]
+                storage._database.fetch("SELECT 1")
+                storage.save("/second.wav", A, B)
+                assert len(storage) == 2
+        finally:
+            mortal.run(f"DROP SCHEMA {mine.rpartition('%3D')[2]} CASCADE; CREATE SCHEMA {mine.rpartition('%3D')[2]}")
+            mortal.run("DROP TABLESPACE small")

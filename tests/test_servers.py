@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from results import KINDS
-from servers import LOCKED, PASSWORD
+from servers import LOCKED, PASSWORD, Server
 from together import in_threads
 
 from cjm_media_storage.errors import InvalidUrl, SecretInUrl, ServerUnavailable, StoreClosed, StoreUnavailable
@@ -19,6 +19,14 @@ from cjm_media_storage.storage import MediaAnalysisStorage
 psycopg = pytest.importorskip("psycopg")
 
 from cjm_media_storage import servers  # noqa: E402
+
+
+@pytest.fixture
+def own(server, url):
+    "A schema on a server of our own, which knows a user with a password"
+    if not isinstance(server, Server):
+        pytest.skip("the server is somebody else's")
+    return url
 
 
 def as_locked(url, password):
@@ -52,16 +60,16 @@ def test_an_address_that_the_library_of_postgresql_cannot_read(parameter):
     assert "pass@" not in told(caught.value)
 
 
-def test_a_wrong_password(url):
+def test_a_wrong_password(own):
     for password in (":", ":wrong"):
         with pytest.raises(ServerUnavailable, match="PGPASSWORD") as caught:
-            MediaAnalysisStorage(as_locked(url, password))
+            MediaAnalysisStorage(as_locked(own, password))
         assert "wrong" not in str(caught.value)
 
 
-def test_a_missing_database(url):
+def test_a_missing_database(own):
     with pytest.raises(ServerUnavailable, match="createdb"):
-        MediaAnalysisStorage(url.replace("/postgres?", "/nowhere?"))
+        MediaAnalysisStorage(own.replace("/postgres?", "/nowhere?"))
 
 
 def test_a_missing_schema(url):
@@ -69,11 +77,11 @@ def test_a_missing_schema(url):
         MediaAnalysisStorage(url + "_not")
 
 
-def test_a_password_is_nowhere_to_be_read(url, kind, caplog, monkeypatch):
-    open_to_locked = f"GRANT ALL ON SCHEMA {url.rpartition('%3D')[2]} TO {LOCKED}"
-    with psycopg.connect(url, autocommit=True) as con:
+def test_a_password_is_nowhere_to_be_read(own, kind, caplog, monkeypatch):
+    open_to_locked = f"GRANT ALL ON SCHEMA {own.rpartition('%3D')[2]} TO {LOCKED}"
+    with psycopg.connect(own, autocommit=True) as con:
         con.execute(open_to_locked)
-    address = as_locked(url, f":{quote(PASSWORD)}")
+    address = as_locked(own, f":{quote(PASSWORD)}")
     with caplog.at_level(logging.DEBUG), kind.storage(address) as storage:
         row = kind.row(metadata={})
         assert storage.save_with_logging(**kind.arguments(row), logger=logging.getLogger("plugin"))
@@ -87,7 +95,7 @@ def test_a_password_is_nowhere_to_be_read(url, kind, caplog, monkeypatch):
     with Memo(address) as memo, kind.storage(":memory:", memo=memo) as storage, pytest.raises(SecretInUrl):
         pickle.dumps(storage)
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    with kind.storage(as_locked(url, "")) as storage, pickle.loads(pickle.dumps(storage)) as copy:
+    with kind.storage(as_locked(own, "")) as storage, pickle.loads(pickle.dumps(storage)) as copy:
         assert kind.get(copy, row) and len(copy) == 1
 
 
