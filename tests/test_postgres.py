@@ -247,3 +247,25 @@ def test_fault_20_the_disk_of_the_server_is_full(mortal, mine):
         finally:
             mortal.run(f"DROP SCHEMA {mine.rpartition('%3D')[2]} CASCADE; CREATE SCHEMA {mine.rpartition('%3D')[2]}")
             mortal.run("DROP TABLESPACE small")
+
+
+def test_a_file_is_made_once_whoever_asks(url, tmp_path):
+    film, made, found = tmp_path / "film.mkv", [], []
+    film.write_bytes(b"a film")
+
+    def compute(path):
+        made.append(path)
+        Path(path).write_bytes(b"its sound")
+        return {"rate": 48_000}
+
+    def ask(n):
+        with MediaProcessingStorage(url) as storage:
+            output = tmp_path / f"{n % 2}.mp3"
+            found.append(storage.get_or_compute("extract", film, {"rate": 48_000}, compute, output_path=output))
+
+    in_threads(6, ask)
+    assert len(made) == 1 and sum(each.hit for each in found) == 5
+    assert {(tmp_path / f"{n}.mp3").read_bytes() for n in range(2)} == {b"its sound"}
+    with MediaProcessingStorage(url) as storage:
+        assert len(storage) + len(storage._database.fetch("SELECT 1 FROM replaced_jobs")) == 2
+        assert storage.verify_output(storage.list_jobs()[0].job_id) is True
