@@ -8,11 +8,18 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import floors, hashing, imports, ingest, machine, peers, reads, records
+from benchmarks import floors, hashing, imports, ingest, machine, peers, reads, records, server
 from benchmarks.harness import SCALES, Work, as_json, measure_all, scratch, table
 from benchmarks.material import Material, make
 
-GROUPS = {"hashing": hashing, "ingest": ingest, "reads": reads, "records": records, "imports": imports}
+GROUPS = {
+    "hashing": hashing,
+    "ingest": ingest,
+    "reads": reads,
+    "records": records,
+    "server": server,
+    "imports": imports,
+}
 
 
 def _arguments(given: list[str] | None) -> argparse.Namespace:

@@ -2814,6 +2814,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'cjm_media_storage/serving.py'),
                                            'cjm_media_storage.serving.ServedIndex.__init__': ( 'serving.html#servedindex.__init__',
                                                                                                'cjm_media_storage/serving.py'),
+                                           'cjm_media_storage.serving.ServedIndex._fail': ( 'serving.html#servedindex._fail',
+                                                                                            'cjm_media_storage/serving.py'),
                                            'cjm_media_storage.serving.ServedIndex._lacks': ( 'serving.html#servedindex._lacks',
                                                                                              'cjm_media_storage/serving.py'),
                                            'cjm_media_storage.serving.ServedIndex.check_place': ( 'serving.html#servedindex.check_place',
