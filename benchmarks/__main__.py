@@ -10,11 +10,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import floors, hashing, imports, ingest, reads, records
+from benchmarks import buckets, floors, hashing, imports, ingest, reads, records
 from benchmarks.harness import SCALES, Outcome, Work, as_json, measure_all, scratch, table
 from benchmarks.material import Material, make
 
-GROUPS = {"hashing": hashing, "ingest": ingest, "reads": reads, "records": records, "imports": imports}
+GROUPS = {
+    "hashing": hashing,
+    "ingest": ingest,
+    "reads": reads,
+    "records": records,
+    "imports": imports,
+    "bucket": buckets,
+}
 
 
 def _arguments(given: list[str] | None) -> argparse.Namespace:
