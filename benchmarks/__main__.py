@@ -2,16 +2,14 @@
 
 import argparse
 import json
-import os
-import platform
-import sqlite3
-import ssl
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import buckets, floors, hashing, imports, ingest, reads, records
-from benchmarks.harness import SCALES, Outcome, Work, as_json, measure_all, scratch, table
+from benchmarks import buckets, floors, hashing, imports, ingest, machine, peers, reads, records
+from benchmarks.harness import SCALES, Work, as_json, measure_all, scratch, table
 from benchmarks.material import Material, make
 
 GROUPS = {
@@ -41,24 +39,21 @@ def _works(material: Material, names: list[str]) -> Iterator[Work]:
                 yield work
 
 
-def _machine() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "openssl": ssl.OPENSSL_VERSION}
-    return {**versions, "kernel": platform.release(), "cores": str(os.cpu_count()), "floor": floors.kind()}
-
-
-def main(given: list[str] | None = None) -> list[Outcome]:
+def main(given: list[str] | None = None) -> None:
     "Measure, print and write"
     arguments, outcomes = _arguments(given), []
-    print(", ".join(f"{name} {value}" for name, value in _machine().items()), flush=True)
+    began, scale = time.monotonic(), SCALES[arguments.scale]
     with scratch(arguments.folder) as folder:
-        works = _works(make(folder / "sources", SCALES[arguments.scale]), arguments.names)
-        for outcome in measure_all(works, arguments.rounds, folder):
+        facts, others = machine.facts(folder) | {"floor": floors.kind()}, peers.versions()
+        print(machine.told(facts), machine.told(others), sep="\n", flush=True)
+        for outcome in measure_all(_works(make(folder / "sources", scale), arguments.names), arguments.rounds, folder):
             print("\n".join(table(outcome)), flush=True)
-            outcomes.append(outcome)
-    if arguments.json:
-        told = {"machine": _machine(), "scale": arguments.scale, "works": [as_json(each) for each in outcomes]}
-        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
-    return outcomes
+            outcomes.append(as_json(outcome))
+        facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
+        print(f"{facts['minutes']} minutes; now all of it is removed", flush=True)
+        if arguments.json:
+            told = {"machine": facts, "peers": others, "scale": asdict(scale), "rounds": arguments.rounds}
+            arguments.json.write_text(json.dumps(told | {"works": outcomes}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

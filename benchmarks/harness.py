@@ -1,13 +1,15 @@
 """Work that several contenders do in turn, A B C A B C, so that a busy machine slows them all alike.
 
 Each contender gets a fresh folder a round. Nothing is deleted between rounds: on ext4 a freed inode is not used again
-for minutes, and each create looks past all of them. The folders go when all is measured.
+for minutes, and each create looks past all of them. Files are emptied instead, and go when all is measured.
 """
 
 import contextlib
 import gc
+import os
 import resource
 import shutil
+import stat as stats
 import statistics
 import tempfile
 import time
@@ -18,6 +20,10 @@ from pathlib import Path
 Timed = Callable[[], object]  # May give the seconds that count, where those of the clock do not
 Steps = Generator[Timed, None, None]  # Sets up, gives what is timed, and cleans up
 Prepare = Callable[[Path], Steps]  # Takes a fresh folder
+
+
+PATIENCE = 10.0  # Seconds: who took longer, and has no target, sits out the rounds that are left
+ROOM = 1 << 20  # Bytes: larger files are emptied after each round, the others after the work
 
 
 class NotHere(Exception):
@@ -65,6 +71,11 @@ class Work:
     contenders: dict[str, Prepare]
     targets: Sequence[Target] = ()
     note: str = ""  # State of the page cache, and what is not alike
+    writes: bool = False  # Is the disk to be at rest before each run? Else one contender waits for the bytes of another
+
+    def may_rest(self, name: str) -> bool:
+        "Does no target need this contender in all rounds?"
+        return name not in ("ours", *(target.other for target in self.targets))
 
 
 @dataclass
@@ -91,7 +102,7 @@ class Outcome:
     def ratio(self, other: str) -> float | None:  # None if one of the two did not run
         "The median of our rates divided by those of `other` in the same round"
         ours, theirs = self.runs["ours"].wall, self.runs[other].wall if other in self.runs else []
-        return statistics.median(t / o for o, t in zip(ours, theirs, strict=True)) if ours and theirs else None
+        return statistics.median(t / o for o, t in zip(ours, theirs, strict=False)) if ours and theirs else None
 
     def spread(self, name: str) -> float:
         "How far the rounds lie apart: from the slowest to the fastest, as a part of the median"
@@ -104,7 +115,7 @@ def _cpu() -> float:
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
 
 
-def _measure(prepare: Prepare, folder: Path, runs: Runs) -> None:
+def _measure(prepare: Prepare, folder: Path, runs: Runs, at_rest: bool) -> None:
     "One round of one contender"
     folder.mkdir()
     with contextlib.closing(prepare(folder)) as steps:
@@ -113,6 +124,8 @@ def _measure(prepare: Prepare, folder: Path, runs: Runs) -> None:
         except (NotHere, ImportError) as e:
             runs.missing = str(e)
             return
+        if at_rest:
+            os.sync()
         gc.collect()
         cpu, wall = _cpu(), time.perf_counter()
         told = timed()
@@ -126,9 +139,29 @@ def measure(work: Work, rounds: int, folder: Path) -> Outcome:
     runs = {name: Runs() for name in work.contenders}
     for n in range(rounds):
         for m, (name, prepare) in enumerate(work.contenders.items()):
-            if not runs[name].missing:
-                _measure(prepare, folder / f"{n}-{m}", runs[name])
+            rests = sum(runs[name].wall) > PATIENCE and work.may_rest(name)
+            if not (rests or runs[name].missing):
+                _measure(prepare, folder / f"{n}-{m}", runs[name], work.writes)
+                _empty(folder / f"{n}-{m}", ROOM)
+    _empty(folder)
     return Outcome(work, runs)
+
+
+def _empty(folder: Path, above: int = 0) -> None:
+    "Give back the room of files of more bytes than `above`, but for those with other names elsewhere"
+    for place, _, names in os.walk(folder):
+        if not os.stat(place).st_mode & stats.S_IWUSR:
+            os.chmod(place, 0o755)
+        for path in (os.path.join(place, name) for name in names):
+            stat = os.lstat(path)
+            if stats.S_ISREG(stat.st_mode) and stat.st_nlink == 1 and stat.st_size > above:
+                os.chmod(path, 0o644)
+                os.truncate(path, 0)
+
+
+def kept(folder: Path, name: str) -> Path:
+    "A place beside those of all works, for what is made once and only read; `folder` is that of a contender"
+    return folder.parents[1] / name
 
 
 def measure_all(works: Iterator[Work], rounds: int, folder: Path) -> Iterator[Outcome]:

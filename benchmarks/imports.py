@@ -8,6 +8,12 @@ from pathlib import Path
 
 from benchmarks.harness import Prepare, Steps, Target, Work
 from benchmarks.material import Material
+from cjm_media_storage.storage import ContentStore
+
+
+def _compiled(folder: Path) -> dict[str, str]:
+    "An environment in which compiled files are kept in `folder`"
+    return {**os.environ, "PYTHONPYCACHEPREFIX": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def _import(modules: str, times: int) -> Prepare:
@@ -16,7 +22,7 @@ def _import(modules: str, times: int) -> Prepare:
     command = [sys.executable, "-c", code]
 
     def prepare(folder: Path) -> Steps:
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
+        environment = _compiled(folder)
 
         def seconds() -> float:
             run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -24,6 +30,23 @@ def _import(modules: str, times: int) -> Prepare:
 
         seconds()  # which compiles
         yield lambda: sum(seconds() for _ in range(times))
+
+    return prepare
+
+
+def _run(*command: str, times: int) -> Prepare:
+    "Start a program, and wait for its end; beside an empty store"
+
+    def prepare(folder: Path) -> Steps:
+        environment, store = _compiled(folder / "compiled"), folder / "store"
+        ContentStore(store).close()
+
+        def runs(count: int) -> None:
+            for _ in range(count):
+                subprocess.run([sys.executable, *command], cwd=store, env=environment, capture_output=True, check=True)
+
+        runs(1)  # which compiles
+        yield lambda: runs(times)
 
     return prepare
 
@@ -43,3 +66,12 @@ def works(material: Material) -> Iterator[Work]:
             floor: _import("import sqlite3, json, hashlib, dataclasses", times),
         }
         yield Work(name, "imports", times, contenders, [Target(floor, 1 / 1.3)], "in a fresh process, warm")
+    command = ("-c", "from cjm_media_storage.cli import main; main()")
+    for name in ("--version", "ls"):
+        contenders = {
+            "ours": _run(*command, name, times=times),
+            "python -c pass": _run("-c", "pass", times=times),
+            "python -c 'import typer'": _run("-c", "import typer", times=times),
+        }
+        note = "a fresh process, warm; the store is empty"
+        yield Work(f"media-storage {name}", "starts", times, contenders, note=note)

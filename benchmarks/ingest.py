@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,19 +71,15 @@ def _diskcache(paths: Paths) -> Prepare:
 
 
 def _git(paths: Paths) -> Prepare:
-    make = partial(peers.Program, "git", setup=("init", "-q"))
-    arguments = ("-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch", "hash-object", "-w", "--stdin-paths")
-    return _peer(make, lambda store: store.run(*arguments, given="\n".join(paths)))
+    together = ("git", "-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch")
+    return _peer(
+        peers.git, lambda store: store.run(*together, "hash-object", "-w", "--stdin-paths", given="\n".join(paths))
+    )
 
 
-def _restic(paths: Paths) -> Prepare:
-    make = partial(peers.Program, "restic", setup=("init",))
-    return _peer(make, lambda store: store.run("backup", "-q", os.path.commonpath(paths)))
-
-
-def _borg(paths: Paths) -> Prepare:
-    make = partial(peers.Program, "borg", setup=("init", "-e", "none"))
-    return _peer(make, lambda store: store.run("create", "::first", os.path.commonpath(paths)))
+def _git_annex(paths: Paths) -> Prepare:
+    command = ("git-annex", "import", "--quiet", "--duplicate")
+    return _peer(peers.git_annex, lambda store: store.run(*command, os.path.commonpath(paths)))
 
 
 def _new(material: Material) -> Iterator[Work]:
@@ -95,8 +92,9 @@ def _new(material: Material) -> Iterator[Work]:
         loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths)),
         packed: _peer(peers.disk_objectstore, lambda store: peers.pack(store, paths)),
         "git": _git(paths),
-        "restic": _restic(paths),
-        "borg": _borg(paths),
+        "restic": _peer(peers.restic, lambda store: peers.back_up(store, paths)),
+        "borg": _peer(peers.borg, lambda store: peers.archive(store, paths)),
+        "git-annex": _git_annex(paths),
     }
     targets = [Target(floor, 0.85), Target(loose, 4.5), Target(packed, 1.0)]
     note = "durable when reported, index included; warm; the packs of disk-objectstore are not synced on Linux"
@@ -176,7 +174,5 @@ def _large(material: Material) -> Iterator[Work]:
 
 def works(material: Material) -> Iterator[Work]:
     "All of them read their sources from the page cache"
-    yield from _new(material)
-    yield from _known(material)
-    yield from _one_by_one(material)
-    yield from _large(material)
+    for some in (_new, _known, _one_by_one, _large):
+        yield from (replace(work, writes=True) for work in some(material))

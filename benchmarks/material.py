@@ -31,7 +31,8 @@ def _files(folder: Path, name: str, count: int, size: int, suffix: str) -> list[
     return paths
 
 
-def _large(path: Path, size: int) -> str:
+def large(path: Path, size: int) -> str:
+    "Write one large file"
     source = random.Random("large")
     with open(path, "wb") as file:
         for _ in range(size >> 20):
@@ -43,7 +44,7 @@ def make(folder: Path, scale: Scale) -> Material:
     "Write the files, and wait until they have settled"
     small = _files(folder, "small", scale.files, scale.file_size, ".jpg")
     media = _files(folder, "media", scale.media, 10 * scale.file_size, ".mp4")
-    material = Material(scale, small, media, _large(folder / "large.mkv", scale.large))
+    material = Material(scale, small, media, large(folder / "large.mkv", scale.large))
     if scale.name != "tiny":
         os.sync()
         time.sleep(SETTLED)

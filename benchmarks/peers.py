@@ -1,14 +1,42 @@
 "Other stores, each used as its own documentation says; those that are not installed are left out"
 
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import NotHere
 
 Paths = Sequence[str]
+
+PACKAGES = ("dvc-data", "hashfs", "diskcache", "disk-objectstore")
+PROGRAMS = {
+    "git": ("git", "--version"),
+    "git-annex": ("git-annex", "version"),
+    "restic": ("restic", "version"),
+    "borg": ("borg", "--version"),
+}
+
+
+def versions() -> dict[str, str]:
+    "Those of all that can be measured"
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "is not here"
+    for name, command in PROGRAMS.items():
+        if shutil.which(name) is None:
+            found[name] = "is not here"
+        else:
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            found[name] = next(iter(re.findall(r"\d+(?:\.\d+)+", told)), "of some version")
+    return found
 
 
 def hashfs(root: Path) -> Any:
@@ -23,7 +51,8 @@ def disk_objectstore(root: Path) -> Any:
     from disk_objectstore import Container
 
     container = Container(root)
-    container.init_container(hash_type="sha256")
+    if not container.is_initialised:
+        container.init_container(hash_type="sha256")
     return container
 
 
@@ -80,17 +109,49 @@ def diskcache(root: Path) -> Any:
 
 
 class Program:
-    "A store that is a program of its own"
+    "A store that is a program of its own, made by the commands of `setup` in an empty folder"
 
-    def __init__(self, name: str, root: Path, setup: Sequence[str]) -> None:
-        self.name, self.root = shutil.which(name), root
-        if self.name is None:
+    def __init__(self, name: str, root: Path, setup: Sequence[Sequence[str]]) -> None:
+        if shutil.which(name) is None:
             raise NotHere(f"{name} is not installed")
-        self.run(*setup)
+        self.root = root
+        if not any(root.iterdir()):
+            for command in setup:
+                self.run(*command)
 
-    def run(self, *arguments: str, given: str = "") -> None:
+    def run(self, *command: str, given: str = "") -> None:
         "Run a command of it"
-        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.root), "RESTIC_PASSWORD": "none"}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.root), "RESTIC_PASSWORD": "none"}
         environment |= {"RESTIC_REPOSITORY": str(self.root / "repository"), "BORG_REPO": str(self.root / "repository")}
-        command = [str(self.name), *arguments]
+        environment |= {"GIT_AUTHOR_NAME": "-", "GIT_COMMITTER_NAME": "-", "EMAIL": "-@localhost"}
         subprocess.run(command, cwd=self.root, env=environment, input=given, text=True, capture_output=True, check=True)
+
+
+def git(root: Path) -> Program:
+    "Loose objects, synced together by `hash`"
+    return Program("git", root, [("git", "init", "-q")])
+
+
+def git_annex(root: Path) -> Program:
+    "Files under the names of their hashes"
+    return Program("git-annex", root, [("git", "init", "-q"), ("git-annex", "init", "-q", "--no-autoenable")])
+
+
+def restic(root: Path) -> Program:
+    "Packs, encrypted"
+    return Program("restic", root, [("restic", "init")])
+
+
+def back_up(store: Program, paths: Paths) -> None:
+    "Put a folder into restic"
+    store.run("restic", "backup", "-q", os.path.commonpath(paths))
+
+
+def borg(root: Path) -> Program:
+    "Segments, not encrypted"
+    return Program("borg", root, [("borg", "init", "-e", "none")])
+
+
+def archive(store: Program, paths: Paths) -> None:
+    "Put a folder into borg"
+    store.run("borg", "create", "::first", os.path.commonpath(paths))

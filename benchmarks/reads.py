@@ -1,5 +1,6 @@
 "Objects by their hash: read, looked for, and verified"
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.harness import Prepare, Steps, Target, Work
+from benchmarks.harness import Prepare, Steps, Target, Work, kept
 from benchmarks.hashing import THREADS
 from benchmarks.ingest import put_all
 from benchmarks.material import Material
@@ -25,7 +26,7 @@ def _shuffled(hashes: Hashes) -> Hashes:
 
 def _ours(material: Material, use: Use) -> Prepare:
     def prepare(folder: Path) -> Steps:
-        with ContentStore(folder / "store") as store:
+        with ContentStore(kept(folder, "store")) as store:
             put_all(store, material.small)
             hashes = _shuffled([each.hash for each in store])
             yield lambda: use(store, hashes)
@@ -37,7 +38,7 @@ def _of_ours(material: Material, use: Callable[[Hashes], object]) -> Prepare:
     "Something that is done to the files of our objects, by their paths"
 
     def prepare(folder: Path) -> Steps:
-        with ContentStore(folder / "store") as store:
+        with ContentStore(kept(folder, "store")) as store:
             put_all(store, material.small)
             paths = _shuffled([os.fspath(each.path) for each in store])
             yield lambda: use(paths)
@@ -45,10 +46,15 @@ def _of_ours(material: Material, use: Callable[[Hashes], object]) -> Prepare:
     return prepare
 
 
-def _filled(make: Callable[[Path], Any], put: Callable[[Any], Hashes], use: Use) -> Prepare:
+def _filled(name: str, make: Callable[[Path], Any], put: Callable[[Any], Hashes | None], use: Use) -> Prepare:
+    "A peer that is filled once, by whoever is first"
+
     def prepare(folder: Path) -> Steps:
-        store = make(folder)
-        hashes = _shuffled(put(store))
+        (root := kept(folder, name)).mkdir(exist_ok=True)
+        store, known = make(root), kept(folder, f"{name}.json")
+        if not known.exists():
+            known.write_text(json.dumps(put(store)))
+        hashes = _shuffled(json.loads(known.read_text()) or [])
         yield lambda: use(store, hashes)
         if hasattr(store, "close"):
             store.close()
@@ -68,9 +74,11 @@ def _put_hashfs(paths: list[str], store: Any) -> Hashes:
 def _peers(material: Material, dvc: Use, hashfs: Use, loose: Use) -> dict[str, Prepare]:
     paths = material.small
     return {
-        "dvc-data": _filled(peers.DvcData, lambda store: store.put(paths), dvc),
-        "hashfs": _filled(peers.hashfs, partial(_put_hashfs, paths), hashfs),
-        "disk-objectstore, loose": _filled(peers.disk_objectstore, lambda store: peers.loose(store, paths), loose),
+        "dvc-data": _filled("dvc-data", peers.DvcData, lambda store: store.put(paths), dvc),
+        "hashfs": _filled("hashfs", peers.hashfs, partial(_put_hashfs, paths), hashfs),
+        "disk-objectstore, loose": _filled(
+            "loose", peers.disk_objectstore, lambda store: peers.loose(store, paths), loose
+        ),
     }
 
 
@@ -113,7 +121,22 @@ def _verifying(material: Material) -> Work:
         "ours": _ours(material, lambda store, hashes: verify(store, "hash", threads=THREADS)),
         "hash_files": _of_ours(material, lambda paths: list(hash_files(paths, threads=THREADS))),
         packed: _filled(
-            peers.disk_objectstore, lambda store: peers.pack(store, paths), lambda store, hashes: store.validate()
+            "packed",
+            peers.disk_objectstore,
+            lambda store: peers.pack(store, paths),
+            lambda store, hashes: store.validate(),
+        ),
+        "restic": _filled(
+            "restic",
+            peers.restic,
+            lambda store: peers.back_up(store, paths),
+            lambda store, hashes: store.run("restic", "check", "--read-data"),
+        ),
+        "borg": _filled(
+            "borg",
+            peers.borg,
+            lambda store: peers.archive(store, paths),
+            lambda store, hashes: store.run("borg", "check", "--verify-data"),
         ),
     }
     targets = [Target("hash_files", 0.9), Target(packed, 1.3)]

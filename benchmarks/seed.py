@@ -42,9 +42,9 @@ class Results:
         self.path = path
         with closing(sqlite3.connect(path)) as con, con:
             con.execute(
-                "CREATE TABLE analysis_jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, file_path TEXT NOT NULL,"
-                " file_hash TEXT NOT NULL, config_hash TEXT NOT NULL, ranges JSON, metadata JSON,"
-                " created_at REAL NOT NULL, UNIQUE(file_path, config_hash))"
+                "CREATE TABLE IF NOT EXISTS analysis_jobs (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+                " file_path TEXT NOT NULL, file_hash TEXT NOT NULL, config_hash TEXT NOT NULL,"
+                " ranges JSON, metadata JSON, created_at REAL NOT NULL, UNIQUE(file_path, config_hash))"
             )
 
     def save(self, path: str, file_hash: str, config_hash: str, ranges: Any, metadata: Any) -> None:

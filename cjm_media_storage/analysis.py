@@ -8,7 +8,6 @@ __all__ = ['Analysis', 'MediaAnalysisRow', 'Analysed', 'ranges_and_metadata', 'M
 # %% ../nbs/10_analysis.ipynb #8e3ff074
 import contextlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from cjm_media_storage.computing import (
     run,
     settings_hash,
 )
+from .database import Session
 from .errors import StorageError
 from .hashing import parse_hash
 from .memo import Memo
@@ -83,7 +83,7 @@ def ranges_and_metadata(
 
 # %% ../nbs/10_analysis.ipynb #9c110561
 class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
-    "Results of analysing media files, in a SQLite file; used from any thread, process and forked child"
+    "Results of analysing media files, in a SQLite file or on a server; used from any thread, process and forked child"
 
     SCHEMA = """
         CREATE TABLE IF NOT EXISTS analysis_jobs (
@@ -98,6 +98,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         )
     """
     TABLE = "analysis_jobs"
+    SINGLE = True
     HASHES = ("SELECT 1 FROM analysis_jobs WHERE file_hash",)
     COLUMNS = "file_path, file_hash, config_hash, ranges, metadata, created_at"
 
@@ -131,7 +132,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
     @overload
     def get_cached(self, file_path: PathValue, file_hash: str, config_hash: str) -> MediaAnalysisRow | None: ...
 
-    def get_cached(
+    def get_cached(  # pyright: ignore[reportInconsistentOverload]  # each hash comes by place or by name
         self,
         file_path: PathValue,
         *hashes: str,  # `config_hash`, or `file_hash, config_hash`
@@ -246,7 +247,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
     ) -> int:  # How many results were deleted
         "Delete the result for a path and settings, or all results for a path"
         return self._database.execute(
-            "DELETE FROM analysis_jobs WHERE file_path = ? AND config_hash = ifnull(?, config_hash)",
+            "DELETE FROM analysis_jobs WHERE file_path = ? AND config_hash = coalesce(?, config_hash)",
             (path_key(file_path), config_hash),
         )
 
@@ -258,17 +259,12 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
     ) -> dict[str, Any]:
         return {"file_path": str(row.file_path), "file_hash": row.file_hash, "config_hash": row.config_hash}
 
-    def _plan(
-        self,
-        con: sqlite3.Connection,
-    ) -> Sequence[str]:
-        have = {name for (name,) in con.execute("SELECT name FROM sqlite_master")}
-        wanted = {
+    def _tables(self) -> dict[str, str]:
+        return {
             "analysis_jobs": self.SCHEMA.strip(),
             "idx_analysis_created": "CREATE INDEX idx_analysis_created ON analysis_jobs(created_at)",
             "idx_analysis_content": "CREATE INDEX idx_analysis_content ON analysis_jobs(file_hash, config_hash)",
         }
-        return [statement for name, statement in wanted.items() if name not in have]
 
     def _write(
         self,
@@ -296,7 +292,7 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
 
     def _insert(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         rows: list[Sequence[Any]],
     ) -> None:
         con.executemany(

@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .arrivals import READ_AHEAD
 from .contents import Job, Outcome, PutItem
 from .errors import StorageError
-from .groups import READ_AHEAD, Group
+from .groups import Group
 from .ingest import Content
 from .putting import PutResult, Putting, check_terms
 from .showing import Shown
@@ -34,7 +35,7 @@ class BatchProgress(Shown):
 
     def plus(
         self,
-        jobs: "Sequence[Job]",
+        jobs: "Sequence[Job | Outcome]",
     ) -> "BatchProgress":
         "Count more"
         results = [job.result for job in jobs if job.result is not None]
@@ -70,7 +71,7 @@ class Batch:
             raise ValueError(f"threads is how many read and hash, 1 or more; not {threads}")
         self._stored = stored
         self._putting, self._durability, self._ordered = putting, durability, ordered
-        self._options = options | {"durability": durability}
+        self._options: dict[str, Any] = options | {"durability": durability}
         self._terms = check_terms(**self._options)
         self._threads = threads or (FULL_THREADS if durability == "full" else usual_threads())
         self._per_task = 1 if durability == "full" else ITEMS_PER_TASK

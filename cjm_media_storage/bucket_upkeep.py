@@ -27,7 +27,7 @@ from .ingest import Content
 from .layout import ALGO, extension_of, is_object_path, object_path
 from .looking import Look, looker_of
 from .problems import Problem
-from .rebuilding import RebuildReport, Tree, believe, rebuild
+from .rebuilding import RebuildReport, Tree, believing, rebuild
 from .records import path_key
 from .repairing import menders
 from .scanning import leftovers, strangers, wait_for_writers
@@ -318,7 +318,8 @@ def rebuild_bucket(
         id = open_bucket(bucket, create=False)
         open_own(root, bucket, disk)
         fetch_snapshots(root, bucket, disk)
-        tree = Tree(partial(_walk, bucket), partial(_prove, bucket) if level == "hash" else believe)
+        looking = partial(contextlib.nullcontext, partial(_prove, bucket)) if level == "hash" else believing
+        tree = Tree(partial(_walk, bucket), looking)
         report = rebuild(root, id, tree, level, snapshot, threads or 16, progress or untold, False, disk)
         bucket.delete([OWNER])  # whoever opens it first with the new index is its owner
         return report

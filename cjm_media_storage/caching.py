@@ -57,7 +57,8 @@ class Cache:
             noted, self._noted = self._noted, {}
         if noted:
             with contextlib.suppress(StorageError), self._index.database.transaction() as con:
-                con.executemany("UPDATE objects SET used_at = max(used_at, ?2) WHERE digest = ?1", list(noted.items()))
+                sql = "UPDATE objects SET used_at = ? WHERE digest = ? AND used_at < ?"
+                con.executemany(sql, [(at, digest, at) for digest, at in noted.items()])
 
     def added(
         self,
@@ -98,7 +99,7 @@ class Cache:
         return gone
 
     def _total(self) -> int:
-        (total,) = self._index.database.fetch("SELECT ifnull(sum(size), 0) FROM objects WHERE state = 'live'")[0]
+        (total,) = self._index.database.fetch("SELECT coalesce(sum(size), 0) FROM objects WHERE state = 'live'")[0]
         return int(total)
 
     def _longest_unused(
@@ -112,7 +113,7 @@ class Cache:
                 WHERE state = 'live' AND digest <> ?
                     AND NOT EXISTS (SELECT 1 FROM object_references WHERE object_id = objects.id)
                     AND NOT EXISTS (SELECT 1 FROM publications WHERE object_id = objects.id)
-            ) WHERE so_far - size < ? ORDER BY so_far"""
+            ) AS unused WHERE so_far - size < ? ORDER BY so_far"""
         return [id for (id,) in self._index.database.fetch(sql, (digest, excess))]
 
     def _evict(

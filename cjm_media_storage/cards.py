@@ -130,7 +130,8 @@ def rows(
     if first and all(hasattr(item, "_preview_") for item in first):
         names.remove("path")  # it is the hash again
     cells = [[_short(name, each.get(name)) for name in names] for each in told]
-    pictures = [thumbnail(*getattr(item, "_preview_", ("", SMALL + 1))) for item in first]
+    none: Any = ("", SMALL + 1)
+    pictures = [thumbnail(*getattr(item, "_preview_", none)) for item in first]
     if any(pictures):
         names, cells = ["", *names], [[picture, *line] for picture, line in zip(pictures, cells, strict=True)]
     left = 0 if total is None else total - len(told)

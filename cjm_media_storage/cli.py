@@ -49,6 +49,10 @@ ROOMS: dict[tuple[str, str], dict[str, str]] = {  # By the room's title and modu
         "snapshot": "Write down what only the index knows: sources, references, publications, and the trash.",
         "doctor": "Look at the installation, the disk and the store, and say what is missing and what that means.",
     },
+    ("Copies", "copying_cli"): {
+        "push": "Copy what another store lacks into it, with sources and references.",
+        "pull": "Copy what this store lacks from another one, with sources and references.",
+    },
     ("Deleting", "trash_cli"): {
         "rm": "Move objects into the trash, with their sources and references.",
         "gc": "Say which objects nobody needs; with --delete, move them into the trash.",
@@ -88,7 +92,7 @@ def drop_output() -> None:
     os.close(devnull)
 
 
-class Commands(TyperGroup):
+class Commands(TyperGroup):  # pyright: ignore[reportGeneralTypeIssues]  # it is there, or the command has ended
     "All commands, each loaded on use"
 
     def list_commands(

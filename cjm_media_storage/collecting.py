@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .content import ContentStore
 from .errors import CollectionRefused
+from .executors import Lent, in_executor
 from .index import COLUMNS, USED, Entry
 from .keeping import needed_by
 from .layout import ALGO, check_namespace, digest_of
@@ -25,7 +27,10 @@ from .problems import Problem
 from .records import ResultStorage
 from .showing import Shown
 from .trash import RETENTION, SLICE, Trashed, check_retention
-from .verifying import verify
+from .verifying import check_prefix, shards_of, verify
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 # %% ../nbs/35_collecting.ipynb #7bcba790
 GRACE = 3600.0  # Seconds
@@ -120,12 +125,25 @@ class _Judge:
         pinned: set[str],  # Digests
     ) -> str:  # '' if nothing keeps it
         "Why an object stays; asked in a transaction, what the index says of it holds until its end"
+        return self.why_in_store(entry, pinned) or self.why_elsewhere(entry)
+
+    def why_in_store(
+        self,
+        entry: Entry,
+        pinned: set[str],  # Digests
+    ) -> str:  # '' if the store knows of nothing that keeps it
+        "Why an object stays, as far as the store knows"
         if entry.digest in pinned:
             return "pinned by a program that runs"
         if entry.used_at > self.old:
             return "young: put or used lately"
-        if needed := needed_by(self.parts.index, entry):
-            return needed
+        return needed_by(self.parts.index, entry) or ""
+
+    def why_elsewhere(
+        self,
+        entry: Entry,
+    ) -> str:  # '' if no root keeps it
+        "Why an object stays, as the roots know that the caller gave"
         hash = f"{ALGO}:{entry.digest}"
         if hash in self.hashes:
             return "named by the caller"
@@ -135,18 +153,45 @@ class _Judge:
     def orphans(
         self,
         namespace: str | None,
+        prefix: str,  # Hex digits; '' for all
     ) -> Iterator[Orphan]:
         "All live objects without a reference"
-        pinned = self.parts.pins.held()
-        where = (
-            "state = 'live' AND namespace = ifnull(?, namespace) AND id > ?"
-            " AND NOT EXISTS (SELECT 1 FROM object_references WHERE object_id = objects.id)"
-        )
+        pinned, index = self.parts.pins.held(), self.parts.index
+        orphaned = " AND NOT EXISTS (SELECT 1 FROM object_references WHERE object_id = objects.id)"
+        where = f"state = 'live' AND namespace = coalesce(?, namespace) AND id > ?{orphaned}"
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
-        for entry in self.parts.index.as_entries(self.parts.index.database.pages(sql, (namespace,))):
+        in_order = index.as_entries(index.database.pages(sql, (namespace,)))
+        for entry in index.within(prefix, namespace, orphaned) if prefix else in_order:
             yield Orphan(entry, self.why(entry, pinned), entry.used_at)
 
 # %% ../nbs/35_collecting.ipynb #24309636
+def _orphans_part(
+    store: Lent[ContentStore],
+    old: float,  # As in `_Judge`
+    namespace: str | None,
+    prefix: str,
+) -> tuple[Orphan, ...]:
+    "The work of a task: the orphans of a shard, as the store knows them"
+    with store.here() as opened:
+        return tuple(_Judge(opened.parts, (), frozenset(), old).orphans(namespace, prefix))
+
+
+def _orphans(
+    executor: "Executor | None",
+    store: ContentStore,
+    judge: _Judge,
+    namespace: str | None,
+    prefix: str,
+) -> Iterator[Orphan]:
+    "All orphans; the roots are asked by this process, for nobody else may be able to open them"
+    if executor is None:
+        yield from judge.orphans(namespace, prefix)
+        return
+    work = partial(_orphans_part, Lent(store), judge.old, namespace)
+    for some in in_executor(executor, work, shards_of(store, prefix)):
+        yield from (each if each.kept else replace(each, kept=judge.why_elsewhere(each.entry)) for each in some)
+
+
 def _refusal(
     report: Collection,
     problems: Iterable[Problem],
@@ -207,22 +252,24 @@ def gc(
     dry_run: bool = True,  # Only say what would go?
     grace: float = GRACE,  # Seconds since an object was put in which it is not taken
     namespace: str | None = None,  # All, if None
+    prefix: str | None = None,  # Only objects whose digest begins so; 1 to 64 hex digits
     roots: Roots = (),  # Storages of results, and collections of hashes, whose objects stay
     retention_days: float | None = RETENTION,  # How long what is taken can be restored; None is for ever
     max_share: float = 0.5,  # Of the objects looked at: `CollectionRefused` if more would go
     untracked: bool = False,  # Take files that the index does not know, too?
     force: bool = False,  # Also where it would refuse?
     progress: Callable[[int], None] = lambda count: None,  # Told how many more were taken or kept
+    executor: "Executor | None" = None,  # Whose workers look for orphans; they are taken by this process
 ) -> Collection:
     "Move objects that nobody needs into the trash; `StoreBusy` if other maintenance runs"
-    parts, retention = store.parts, check_retention(retention_days)
+    parts, retention, digits = store.parts, check_retention(retention_days), check_prefix(prefix)
     if namespace is not None:
         check_namespace(namespace)
     with contextlib.nullcontext() if dry_run else parts.maintenance():
         judge = _Judge.of(parts, roots, grace)
-        found = verify(store, "presence", namespace=namespace)
+        found = verify(store, "presence", namespace=namespace, prefix=prefix, executor=executor)
         kinds = {kind: tuple(p for p in found.problems if p.kind == kind) for kind in ("untracked", "leftover")}
-        orphans = tuple(judge.orphans(namespace))
+        orphans = tuple(_orphans(executor, store, judge, namespace, digits))
         report = Collection(dry_run, found.checked, orphans, kinds["untracked"], kinds["leftover"])
         refusal = found.unavailable or _refusal(report, found.problems, max_share)
         report = replace(report, refusal=refusal)

@@ -12,11 +12,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from .batches import Batch, BatchProgress
-from .caching import Cache
-from .contents import Outcome, PutItem
 from cjm_media_storage.errors import (
     AmbiguousHash,
     MissingObject,
@@ -24,6 +21,7 @@ from cjm_media_storage.errors import (
     ObjectNotFound,
     StoreClosed,
 )
+from .executors import Lent
 from .files import DISK, Disk
 from .index import Entry, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content
@@ -39,7 +37,15 @@ from .parts import Parts
 from .putting import PutResult, check_terms
 from .records import path_key, to_path, to_text
 from .showing import Shown
+from .spreading import put_by
 from .trash import RETENTION, Trashed, check_retention
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from cjm_media_storage.batches import BatchProgress
+    from cjm_media_storage.caching import Cache
+    from cjm_media_storage.contents import Outcome, PutItem
 
 # %% ../nbs/26_content.ipynb #e006fb05
 Found = TypeVar("Found")
@@ -104,7 +110,7 @@ class ContentStore(Shown):
         self.trash = self.parts.trash
         self._index, self._objects = self.parts.index, self.parts.objects
         self._putting = self.parts.putting
-        self._cache = None if quota is None else Cache(quota, self._index, self.trash, self.parts.pins)
+        self._cache = None if quota is None else self._make_cache(quota)
         self._closed = False
         self.trash.recover()
 
@@ -151,7 +157,7 @@ class ContentStore(Shown):
 
     def put_many(
         self,
-        contents: Iterable[Content | PutItem],  # As `put` takes them; `PutItem` for those with facts of their own
+        contents: "Iterable[Content | PutItem]",  # As `put` takes them; `PutItem` for those with facts of their own
         *,
         namespace: str = "assets",
         extension: str | None = None,  # As in `put`
@@ -165,8 +171,11 @@ class ContentStore(Shown):
         durability: str = "batch",  # 'full', each on its own; 'batch', as durable when reported; 'none', as in `put`
         ordered: bool = True,  # Report in the order of `contents`, or what is done first?
         threads: int | None = None,  # That read and hash; some, if None
-        progress: Callable[[BatchProgress], None] | None = None,  # Called now and then, with all that was done so far
-    ) -> Generator[Outcome, None, None]:  # Nothing is stored unless it is iterated over; whoever stops early closes it
+        progress: "Callable[[BatchProgress], None] | None" = None,  # Called now and then, with all that was done so far
+        executor: "Executor | None" = None,  # Whose workers put, in order, each with one thread; paths and bytes only
+    ) -> (
+        "Generator[Outcome, None, None]"
+    ):  # Nothing is stored unless it is iterated over; whoever stops early closes it
         "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
         self._check_open(durability, ("full", "batch", "none"))
         options: dict[str, Any] = {
@@ -180,6 +189,11 @@ class ContentStore(Shown):
             "follow_symlinks": follow_symlinks,
             "move": move,
         }
+        if executor is not None:
+            options |= {"durability": durability, "threads": threads or 1}
+            return put_by(executor, Lent(self), contents, options, progress)
+        from cjm_media_storage.batches import Batch  # on use: not all who open a store put many
+
         batch = Batch(
             self._putting,
             options,
@@ -190,6 +204,14 @@ class ContentStore(Shown):
             stored=self._added if self._cache is not None else None,
         )
         return batch.put(contents)
+
+    def _make_cache(
+        self,
+        quota: int,
+    ) -> "Cache":
+        from cjm_media_storage.caching import Cache  # on use: few stores are caches
+
+        return Cache(quota, self._index, self.trash, self.parts.pins)
 
     def _added(
         self,
@@ -300,6 +322,15 @@ class ContentStore(Shown):
         "Does the index list the object?"
         return self._index.lists(digest_of(hash), namespace)
 
+    def known(
+        self,
+        hashes: Iterable[str],  # `sha256:hexdigest` each; `InvalidHash` for anything else
+        namespace: str | None = None,  # Any, if None
+    ) -> set[str]:
+        "Those of many hashes that the index lists, asked some hundreds at a time"
+        found = self._index.live([digest_of(hash) for hash in hashes], namespace)
+        return {f"{ALGO}:{digest}" for digest in found}
+
     def __contains__(self, hash: str) -> bool:
         return self.exists(hash)
 
@@ -343,7 +374,7 @@ class ContentStore(Shown):
         provider: str | None = None,  # Any, if None
     ) -> list[Source]:  # Empty: this location was never stored
         "What a URL or path has given, in order of time: the last is the newest"
-        where = "location = ? AND provider = ifnull(?, provider)"
+        where = "location = ? AND provider = coalesce(?, provider)"
         return self._index.sources(where, (path_key(location), provider))
 
     def add_reference(
@@ -351,10 +382,11 @@ class ContentStore(Shown):
         hash: str,  # `sha256:hexdigest`; `ObjectNotFound` if it is not here
         owner: str,  # Who needs it: 'movie:603'
         role: str = "",  # What for: 'poster'
+        namespace: str | None = None,  # The first that holds it, if None
     ) -> None:
         "Say who needs an object; saying it twice is fine"
         reference = NewReference(to_text(owner, "owner"), role and to_text(role, "role"))
-        self._index.commit(self._entries(hash, None)[0], reference=reference)
+        self._index.commit(self._entries(hash, namespace)[0], reference=reference)
 
     def remove_reference(
         self,
@@ -372,7 +404,7 @@ class ContentStore(Shown):
     ) -> list[Reference]:
         "Who needs what, oldest first"
         digest = None if hash is None else digest_of(hash)
-        return self._index.references("digest = ifnull(?, digest) AND owner = ifnull(?, owner)", (digest, owner))
+        return self._index.references("digest = coalesce(?, digest) AND owner = coalesce(?, owner)", (digest, owner))
 
     # ---- deleting
 

@@ -52,6 +52,10 @@ class Outcome(Shown):
     error: Exception | None = None  # Why not
 
 # %% ../nbs/21_contents.ipynb #8c9137d6
+_BYTES = bytes, bytearray, memoryview
+_AT_REST = str, os.PathLike, *_BYTES  # a union would be made anew at each use
+
+
 @dataclass(slots=True)
 class Job:
     "A content on its way"
@@ -60,11 +64,13 @@ class Job:
     content: Content
     terms: Terms | None = None  # None: they are wrong
     alone: bool = False  # Is it put by itself?
-    stat: os.stat_result | None = None  # Of a file, before it was looked at
+    stat: os.stat_result | None = None  # Of a file, before it was read
+    name: str = ""  # The path of a file, as it was given
     location: str | bytes | None = None  # Of a file that is its own source
     began: int = 0  # Nanoseconds since 1970, when its reading began; 0 if it was not read
     incoming: Incoming | None = None
-    staged: str | None = None
+    staged: str | None = None  # A file to be removed
+    staged_stat: os.stat_result | None = None
     spot: Spot | None = None
     entry: Entry | None = None  # The row to be written
     final: str | None = None  # Where its bytes are, if they were placed
@@ -81,17 +87,17 @@ class Job:
     @property
     def in_memory(self) -> int:  # Bytes
         "How much memory the content takes itself"
-        return len(self.content) if isinstance(self.content, bytes | bytearray | memoryview) else 0
+        return len(self.content) if isinstance(self.content, _BYTES) else 0
 
     @property
     def is_stream(self) -> bool:
         "Can it be read only once?"
-        return not isinstance(self.content, str | os.PathLike | bytes | bytearray | memoryview)
+        return not isinstance(self.content, _AT_REST)
 
     @property
     def digest(self) -> str:  # Hex digits, of what was received
         assert self.incoming is not None
-        return self.incoming.hash.partition(":")[2]
+        return self.incoming.hash[-64:]
 
     def outcome(self) -> Outcome:
         "What is reported"

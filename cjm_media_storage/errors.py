@@ -7,9 +7,10 @@ __all__ = ['StorageError', 'InvalidHash', 'InvalidExtension', 'InvalidNamespace'
            'TooLarge', 'SizeMismatch', 'HashMismatch', 'ObjectNotFound', 'AmbiguousHash', 'ObjectInUse',
            'CollectionRefused', 'Conflict', 'MissingObject', 'CorruptObject', 'NotAStore', 'UnsupportedFormat',
            'CorruptDatabase', 'NoResults', 'IndexCorrupt', 'IndexMissing', 'UnsafePath', 'StoreClosed',
-           'StoreUnavailable', 'StoreMoved', 'NoSuchBucket', 'AccessRefused', 'OtherIndex', 'AfterFork', 'NoFile',
-           'LocksUnreliable', 'StoreBusy', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore', 'OutsideStore',
-           'OutsideLibrary', 'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
+           'StoreUnavailable', 'ServerUnavailable', 'NotOnServer', 'InvalidUrl', 'SecretInUrl', 'StoreMoved',
+           'NoSuchBucket', 'AccessRefused', 'OtherIndex', 'AfterFork', 'NoFile', 'LocksUnreliable', 'StoreBusy',
+           'ExecutorFailed', 'NestedCompute', 'NoOutput', 'NoSpace', 'ReadOnlyStore', 'OutsideStore', 'OutsideLibrary',
+           'ReadOnlyFile', 'LinkModeUnavailable', 'NotPublished', 'MissingExtra']
 
 # %% ../nbs/00_errors.ipynb #aec81875
 from typing import TYPE_CHECKING, Any
@@ -229,6 +230,39 @@ class StoreUnavailable(StorageError):
         super().__init__(root, reason)
 
 
+class ServerUnavailable(StoreUnavailable):
+    "A database server that does not answer, or answers no"
+
+    template = "{root} is unavailable: {reason}. Nothing that was acknowledged is lost; try again when that is mended"
+
+
+class NotOnServer(StorageError, ValueError):
+    "Something that needs a file, and was given a database of a server"
+
+    fields = ("url", "what")
+    template = "{url} is on a server, and {what} needs a file. Nothing was done"
+
+
+class InvalidUrl(StorageError, ValueError):
+    "An address of a database server that cannot be read; it is not shown, for there may be a password in it"
+
+    fields = ("reason",)
+    template = (
+        "this is no address of a database: {reason}. It reads postgresql://user@host:port/database, with %40, %2F, %23"
+        " and %3F for @, /, # and ? in a name or password"
+    )
+
+
+class SecretInUrl(StorageError, TypeError):
+    "Something with a password in its address that would be pickled"
+
+    fields = ("url",)
+    template = (
+        "{url} was opened with a password in its address, and is not pickled with it. Leave the password to PGPASSWORD,"
+        " to ~/.pgpass or to a service file, which the other process reads, too"
+    )
+
+
 class StoreMoved(StoreUnavailable):
     "A store that was moved to `place`"
 
@@ -290,6 +324,13 @@ class StoreBusy(StorageError):
 
     fields = ("path",)
     template = "{path} is held by another program. Nothing is lost; try again when it is done"
+
+
+class ExecutorFailed(StorageError):
+    "An executor that lost a task: a process was killed, a cluster is gone, or a task could not be sent"
+
+    fields = ("executor", "reason")
+    template = "{executor} lost a task: {reason}. What was done stays done; run the same again to go on"
 
 
 class NestedCompute(StorageError, RuntimeError):

@@ -17,11 +17,12 @@ from typing import Any, Generic, TypeVar
 
 from .content import ContentStore
 from .database import Database
+from .engines import AnyDatabase
 from .errors import NoResults, StorageError
 from .index import without_credentials
 from .layout import ALGO
 from .problems import VerifyReport
-from .records import PathValue, ResultStorage, from_json
+from .records import ALL, PathValue, ResultStorage, from_json
 from .resultfiles import result_file, to_text
 
 # %% ../nbs/57a_facts.ipynb #7ee2cda5
@@ -136,8 +137,8 @@ _ORPHAN = """state = 'live' AND NOT EXISTS (SELECT 1 FROM object_references WHER
     AND NOT EXISTS (SELECT 1 FROM publications WHERE object_id = objects.id)"""
 _ITEM = f"""SELECT digest, (SELECT location FROM sources WHERE object_id = objects.id ORDER BY last_seen DESC LIMIT 1),
     namespace, extension, size, created_at, checked_at, {_NEEDED} FROM objects"""
-_SPARED = """SELECT ifnull(sum(n - 1), 0), ifnull(sum(size * (n - 1)), 0)
-    FROM (SELECT object_id, count(*) AS n FROM sources GROUP BY object_id HAVING n > 1)
+_SPARED = """SELECT coalesce(sum(n - 1), 0), coalesce(sum(size * (n - 1)), 0)
+    FROM (SELECT object_id, count(*) AS n FROM sources GROUP BY object_id HAVING count(*) > 1) AS spared
     JOIN objects ON objects.id = object_id WHERE state = 'live'"""
 
 
@@ -161,9 +162,9 @@ def _item(
 
 
 def _shares(
-    database: Database,
+    database: AnyDatabase,
     column: str,
-    limit: int = -1,  # The largest; all, if negative
+    limit: int = ALL,  # The largest
 ) -> tuple[Share, ...]:
     sql = f"""SELECT {column}, count(*), sum(size) FROM objects WHERE state = 'live'
         GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT ?"""
@@ -171,7 +172,7 @@ def _shares(
 
 
 def _kinds(
-    database: Database,
+    database: AnyDatabase,
     whole: Share,  # All objects
 ) -> tuple[Share, ...]:
     "The extensions with most bytes, and the rest as one"
@@ -182,7 +183,7 @@ def _kinds(
 
 # %% ../nbs/57a_facts.ipynb #3486a174
 def _growth(
-    database: Database,
+    database: AnyDatabase,
 ) -> tuple[Step, ...]:
     "What was kept at the end of each step of time"
     first, last = database.fetch("SELECT min(created_at), max(created_at) FROM objects WHERE state = 'live'")[0]
@@ -226,12 +227,12 @@ def _media(
 
 # %% ../nbs/57a_facts.ipynb #ee84f8ea
 def _trash(
-    database: Database,
+    database: AnyDatabase,
     limit: int,
 ) -> tuple[Newest[Thrown], int]:  # And their bytes
-    total, size = database.fetch("SELECT count(*), ifnull(sum(size), 0) FROM trash")[0]
+    total, size = database.fetch("SELECT count(*), coalesce(sum(size), 0) FROM trash")[0]
     rows = database.fetch(
-        """SELECT ifnull((SELECT location FROM sources WHERE object_id = trash.object_id
+        """SELECT coalesce((SELECT location FROM sources WHERE object_id = trash.object_id
         ORDER BY last_seen DESC LIMIT 1), origin), size, reason, trashed_at
         FROM trash ORDER BY trashed_at DESC, id DESC LIMIT ?""",
         (limit,),
@@ -241,7 +242,7 @@ def _trash(
 
 
 def _publications(
-    database: Database,
+    database: AnyDatabase,
     limit: int,
 ) -> Newest[Placed]:
     rows = database.fetch(
@@ -263,10 +264,11 @@ def store_facts(
     database = store.parts.index.database
     totals = store.stats()
     whole = Share("all", totals["objects"], totals["bytes"])
-    checks = """SELECT ifnull(sum(checked_at = 0), 0), ifnull(min(nullif(checked_at, 0)), 0), ifnull(max(checked_at), 0)
+    checks = """SELECT coalesce(sum(CASE WHEN checked_at = 0 THEN 1 ELSE 0 END), 0),
+        coalesce(min(nullif(checked_at, 0)), 0), coalesce(max(checked_at), 0)
         FROM objects WHERE state = 'live'"""
     never, oldest, newest = database.fetch(checks)[0]
-    orphans, orphan_bytes = database.fetch(f"SELECT count(*), ifnull(sum(size), 0) FROM objects WHERE {_ORPHAN}")[0]
+    orphans, orphan_bytes = database.fetch(f"SELECT count(*), coalesce(sum(size), 0) FROM objects WHERE {_ORPHAN}")[0]
     listed = [_item(row) for row in database.fetch(f"{_ITEM} WHERE state = 'live' ORDER BY id DESC LIMIT ?", (limit,))]
     unneeded = [_item(row) for row in database.fetch(f"{_ITEM} WHERE {_ORPHAN} ORDER BY id DESC LIMIT ?", (limit,))]
     trash, trash_bytes = _trash(database, limit)
@@ -368,7 +370,7 @@ _TABLES = {
 
 
 def _values(
-    database: Database,
+    database: AnyDatabase,
     kind: str,
     id: int,
 ) -> Any:  # None: there are none, or they are no JSON
@@ -382,7 +384,7 @@ def _values(
 
 
 def _rows(
-    database: Database,
+    database: AnyDatabase,
     kind: str,
     limit: int,
 ) -> Iterator[Result]:
@@ -395,11 +397,11 @@ def _rows(
 
 
 def _read(
-    database: Database,
+    database: AnyDatabase,
     path: str,
     limit: int,
 ) -> ResultFacts:
-    have = {name for (name,) in database.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    have = database.tables()
     kinds = [kind for kind, (table, *_) in _TABLES.items() if table in have]
     if not kinds:
         raise NoResults(path, "it has neither analysis_jobs nor processing_jobs")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FICLONE', 'PathLike', 'BINARY', 'RENAME_NOREPLACE', 'RENAME_EXCHANGE', 'DISK', 'disk_errors', 'NoHardLink', 'Disk',
-           'inside', 'open_inside', 'open_regular']
+           'real_path', 'inside', 'open_inside', 'open_regular']
 
 # %% ../nbs/01_files.ipynb #61121db8
 import contextlib
@@ -88,20 +88,43 @@ def _syncfs() -> Callable[[int], int] | None:
     return call
 
 
+_SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
+
+
+@functools.cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    "The call sync_file_range(2), as `_syncfs`"
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return call
+
+
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h: paths are relative to the current folder
 
 
-def _renameat2(
+@functools.cache
+def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    "The call renameat2(2), which Python does not know; None where the C library has none"
+    import ctypes  # on use: few programs need it
+
+    call: Callable[[int, bytes, int, bytes, int], int] | None
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return call
+
+
+def _rename(
     source: PathLike,
     target: PathLike,
     flags: int,
 ) -> bool:  # False where the kernel, the C library or the file system cannot
-    import ctypes  # on use: few programs need it
+    import ctypes
 
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
+    call = _renameat2()
+    if call is None:
         return False
     if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags) == 0:
         return True
@@ -109,6 +132,24 @@ def _renameat2(
     if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
         return False
     raise OSError(number, os.strerror(number), os.fspath(source), None, os.fspath(target))
+
+
+def _mkdir(
+    path: PathLike,
+    mode: int | None,  # As of `Disk.make_folder`
+) -> bool:  # False: it is there
+    try:
+        os.mkdir(path, 0o777 if mode is None else mode)
+    except FileExistsError:
+        return False
+    except OSError:  # what some systems say of a root folder, or of one on a disk that only can be read
+        if os.path.isdir(path):
+            return False
+        raise
+    if mode is not None and stat.S_IMODE(os.stat(path).st_mode) != mode:
+        with contextlib.suppress(PermissionError):
+            os.chmod(path, mode)
+    return True
 
 
 @dataclass(frozen=True)
@@ -120,6 +161,7 @@ class Disk:
     hardlink: bool = hasattr(os, "link")
     folder_sync: bool = os.name == "posix"  # Windows has no sync of a folder
     syncfs: bool = sys.platform == "linux"  # syncing all of a file system; glibc has it since 2.14
+    early_sync: bool = sys.platform == "linux"  # sync_file_range
     flock: bool = fcntl is not None
     range_locks: bool = sys.platform == "linux" and hasattr(
         fcntl, "F_OFD_SETLK"
@@ -133,18 +175,16 @@ class Disk:
         sync: bool = True,  # Sync the names of the folders made? If not, the caller does
     ) -> list[str]:  # Folders that got a new name in them
         "Make the folder `path` and its missing parents"
-        if os.path.isdir(path):
-            return []
-        parent = os.path.dirname(path) or os.curdir
-        changed = self.make_folder(parent, mode, sync)
-        with disk_errors(path), contextlib.suppress(FileExistsError):
-            os.mkdir(path)
-            if mode is not None:
-                with contextlib.suppress(PermissionError):
-                    os.chmod(path, mode)
-        if sync:
+        parent, changed = os.path.dirname(path) or os.curdir, []
+        with disk_errors(path):
+            try:
+                made = _mkdir(path, mode)
+            except FileNotFoundError:
+                changed = self.make_folder(parent, mode, sync)
+                made = _mkdir(path, mode)
+        if made and sync:
             self.sync_folder(parent)
-        return [*changed, os.fspath(parent)]
+        return [*changed, os.fspath(parent)] if made else changed
 
     def create(
         self,
@@ -198,6 +238,17 @@ class Disk:
             if e.errno in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 return None
             raise
+
+    def begin_sync(
+        self,
+        fd: int,
+        start: int,  # Bytes before those that were just written
+        count: int,
+    ) -> None:
+        "Have the kernel begin to write out what is going to be synced; nothing is waited for or promised"
+        call = _sync_file_range() if self.early_sync else None
+        if call is not None:
+            call(fd, start, count, _SYNC_FILE_RANGE_WRITE)  # an error is met again by the sync
 
     def chmod(
         self,
@@ -281,10 +332,13 @@ class Disk:
         source: PathLike,
         target: PathLike,  # FileExistsError if the name is taken
     ) -> None:
-        "Rename `source` to `target`; in one step, except where the file system cannot look and rename at once"
+        "Rename `source` to `target`; where the file system cannot look and rename at once, by way of a second name"
         with disk_errors(target):
-            if self.rename_flags and _renameat2(source, target, RENAME_NOREPLACE):
+            if self.rename_flags and _rename(source, target, RENAME_NOREPLACE):
                 return
+            with contextlib.suppress(NoHardLink):
+                self.link(source, target)
+                return self.unlink(source)
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target))
             os.rename(source, target)
@@ -296,7 +350,7 @@ class Disk:
     ) -> bool:  # Was it done?
         "Swap two names in one step, where the file system can"
         with disk_errors(other):
-            return self.rename_flags and _renameat2(one, other, RENAME_EXCHANGE)
+            return self.rename_flags and _rename(one, other, RENAME_EXCHANGE)
 
     def symlink(
         self,
@@ -363,6 +417,22 @@ class Disk:
 DISK = Disk()
 
 # %% ../nbs/01_files.ipynb #0df71f26
+def real_path(
+    path: PathLike,
+) -> str:  # As of `os.path.realpath`
+    "Where `path` leads to: on Linux the kernel is asked, in three calls instead of one for each step"
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                found = os.readlink(f"/proc/self/fd/{fd}")
+            finally:
+                os.close(fd)
+            if found.startswith("/") and not found.endswith(" (deleted)"):
+                return found
+    return os.path.realpath(path)
+
+
 def inside(
     root: PathLike,  # A resolved folder
     path: PathLike,  # A path below it, in plain steps; what is not there yet is no link
@@ -379,6 +449,8 @@ def inside(
         seen = set()
     elif path in seen:
         return True
+    elif (above := os.path.dirname(path)) in seen:
+        step = above
     for name in path[len(step) :].replace("/", os.sep).strip(os.sep).split(os.sep):
         step += os.sep + name
         if step in seen:

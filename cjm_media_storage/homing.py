@@ -196,14 +196,14 @@ class Sweeper:
         place = (path.relative_to(self._parts.trash.folder).as_posix(), object_path(namespace, digest, extension))
         with self._parts.index.database.transaction() as con:
             con.execute(
-                """INSERT OR IGNORE INTO objects
+                """INSERT INTO objects
                 (digest, namespace, extension, size, mtime_ns, created_at, used_at, state)
-                VALUES (?, ?, ?, ?, ?, ?, ?, 'trashed')""",
+                VALUES (?, ?, ?, ?, ?, ?, ?, 'trashed') ON CONFLICT DO NOTHING""",
                 (digest, namespace, extension, stat.st_size, stat.st_mtime_ns, now, now),
             )
             con.execute(
-                """INSERT OR IGNORE INTO trash (object_id, path, origin, size, reason, trashed_at, retention)
+                """INSERT INTO trash (object_id, path, origin, size, reason, trashed_at, retention)
                 SELECT id, ?, ?, ?, 'repair: its row was lost', ?, ? FROM objects
-                WHERE digest = ? AND namespace = ? AND state = 'trashed'""",
+                WHERE digest = ? AND namespace = ? AND state = 'trashed' ON CONFLICT DO NOTHING""",
                 (*place, stat.st_size, now, RETENTION, digest, namespace),
             )

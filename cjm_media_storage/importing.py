@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .addresses import is_url, shown
 from .database import Database
-from .errors import NoResults, StorageError
+from .engines import on_disk
+from .errors import NoResults, NotOnServer, StorageError
 from .files import DISK, Disk
 from .merging import FATES, MERGES, STORAGES, Fate, Kind, Role, Values, columns_of
 from .records import PathValue, ResultStorage
@@ -184,7 +186,8 @@ def _batches(
         for table in old.tables:
             kind, role = TABLES[table]
             if kind in file.kinds:
-                yield from ((kind, role, batch) for batch in old.batches(table))
+                for batch in old.batches(table):
+                    yield kind, role, batch
 
 
 @dataclass
@@ -221,7 +224,7 @@ class _Import:
         batch: list[Values],
     ) -> ImportedFile:
         "Bring one batch in, or none of it"
-        with self.storages[kind]._database.transaction() as con:
+        with on_disk(self.storages[kind]._database, "an import").transaction() as con:
             merge = MERGES[kind](self.storages[kind], con)
             fates = [merge.take(values, role) for values in batch]
         for values, fate in zip(batch, fates, strict=True):
@@ -244,7 +247,9 @@ def _merge(
     looked = [_look(path) for path in paths]
     kinds = {kind for file in looked for kind in file.kinds}
     with contextlib.ExitStack() as stack:
-        storages = {kind: stack.enter_context(STORAGES[kind](into)) for kind in STORAGES if kind in kinds}
+        storages: dict[Kind, ResultStorage[Any]] = {
+            kind: stack.enter_context(STORAGES[kind](into)) for kind in STORAGES if kind in kinds
+        }
         work = _Import(storages, progress)
         files = tuple(work.file(each) for each in looked)
     return files, tuple(work.conflicts)
@@ -277,6 +282,8 @@ def import_results(
 ) -> ImportReport:
     "Bring the rows of old result files into one; ValueError, if that one is among them"
     old, new = [os.fspath(path) for path in paths], os.fspath(into)
+    if is_url(new):
+        raise NotOnServer(shown(new), "an import")
     if any(os.path.exists(path) and os.path.exists(new) and os.path.samefile(path, new) for path in old):
         raise ValueError(f"{new} cannot be imported into itself")
     if dry_run:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Content', 'SMALL', 'STEP', 'NOTHING', 'Limits', 'Incoming', 'copy_and_hash', 'open_source', 'same_bytes',
-           'check_unchanged', 'Known', 'take', 'drop', 'receive']
+           'check_unchanged', 'read_small', 'Known', 'take', 'drop', 'receive']
 
 # %% ../nbs/16_ingest.ipynb #c6dccfad
 import contextlib
@@ -96,6 +96,7 @@ def _copy(
     target: int,
     limit: int,  # Bytes after which to stop, so that a source that grows does not go on for ever
     progress: Callable[[int | BaseException | None], None],  # Told the bytes copied so far; at the end None, or why
+    early: bool,  # As of `copy_and_hash`
 ) -> None:
     done, failure = 0, None
     try:
@@ -107,6 +108,8 @@ def _copy(
                 count = len(data)
             if not count:
                 return
+            if early:
+                disk.begin_sync(target, done, count)
             done += count
             progress(done)
     except BaseException as e:  # raised where the copy is hashed
@@ -121,6 +124,7 @@ def copy_and_hash(
     target: PathLike,  # The staged file
     fd: int,  # The same, open for writing
     limit: int,  # Bytes at most
+    early: bool = False,  # Begin to write the copy out while it grows? The caller syncs it before it is closed
 ) -> tuple[Hasher, str]:  # Of the copy; and how it was made
     "Copy `source` into `target`, and hash the copy"
     hasher = Hasher()
@@ -129,7 +133,7 @@ def copy_and_hash(
             return hasher.read(copy), "reflink"
         view, offsets = buffer(), SimpleQueue[int | BaseException | None]()
         # Not a pool: those take no more work once the main thread has ended, though other threads go on.
-        copying = threading.Thread(target=_copy, args=(disk, source, fd, limit, offsets.put), name="copy")
+        copying = threading.Thread(target=_copy, args=(disk, source, fd, limit, offsets.put, early), name="copy")
         copying.start()
         try:
             while isinstance(end := offsets.get(), int):
@@ -145,6 +149,10 @@ def copy_and_hash(
     return hasher, "copy"
 
 # %% ../nbs/16_ingest.ipynb #da867954
+_READ = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0)
+_AS_IT_IS = _READ | getattr(os, "O_NOFOLLOW", 0)
+
+
 @contextlib.contextmanager
 def open_source(
     path: str | os.PathLike[str],
@@ -152,11 +160,10 @@ def open_source(
 ) -> Iterator[tuple[int, os.stat_result]]:
     "Open a regular file to be stored, or raise `SourceError` at once"
     name = os.fspath(path)
-    flags = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0)
     try:
         if not stats.S_ISREG(os.stat(path, follow_symlinks=follow_symlinks).st_mode):
             raise SourceError(name, "it is not a regular file", 0)
-        fd = os.open(path, flags if follow_symlinks else flags | getattr(os, "O_NOFOLLOW", 0))
+        fd = os.open(path, _READ if follow_symlinks else _AS_IT_IS)
     except (OSError, ValueError) as e:  # ValueError: a NUL in the path
         raise SourceError(name, getattr(e, "strerror", None) or str(e), 0) from e
     try:
@@ -186,7 +193,7 @@ def check_unchanged(
     now = os.fstat(fd)
     if seen > before.st_size and same_bytes(now, before):  # as in /proc, where files are made when they are read
         raise SourceError(os.fspath(path), "its size says nothing of its bytes; open it, and put the stream", seen)
-    same = seen == before.st_size and same_bytes(now, before)
+    same = seen == before.st_size and same_bytes(now, before) and os.path.samestat(now, before)
     if same and before.st_nlink == now.st_nlink:
         same = before.st_ctime_ns == now.st_ctime_ns
     with contextlib.suppress(FileNotFoundError):
@@ -195,6 +202,25 @@ def check_unchanged(
         raise SourceChanged(os.fspath(path), seen)
 
 # %% ../nbs/16_ingest.ipynb #6c638a49
+def read_small(
+    path: str,
+    before: os.stat_result,  # Of `path` itself, a regular file of a size that fits in memory
+) -> bytes:
+    "All bytes of a file that was looked at; `SourceError`, or `SourceChanged` if it is not the same any more"
+    try:
+        fd = os.open(path, _AS_IT_IS)
+        try:
+            data = os.read(fd, before.st_size + 1)
+            while len(data) < before.st_size and (part := os.read(fd, before.st_size + 1 - len(data))):
+                data += part
+            check_unchanged(path, fd, before, len(data))
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise SourceError(path, e.strerror or str(e), 0) from e
+    return data
+
+
 @dataclass(frozen=True)
 class Known:
     "What the store knows already"
@@ -214,6 +240,7 @@ def take(
     memo: Memo | None = None,
     follow_symlinks: bool = True,
     in_place: bool = False,  # Hash a file where it is, and give its own path as the staged one, to be linked?
+    durable: bool = False,  # Sync the copy of a large file already?
 ) -> Incoming:  # Its staged copy, if it has one, is for the caller to `drop`
     "Read and hash `content`; it is held in memory, staged, or neither if the store holds it"
     if isinstance(content, bytes | bytearray | memoryview):
@@ -222,7 +249,7 @@ def take(
         incoming = _of_bytes("bytes", data)
     elif isinstance(content, str | os.PathLike):
         with open_source(content, follow_symlinks) as (fd, stat):
-            reading = _Reading(content, fd, stat, known, staging, in_place)
+            reading = _Reading(content, fd, stat, known, staging, in_place, durable)
             limits.check_size(reading.name, stat.st_size, end=True)
             incoming = reading.receive(memo)
     else:
@@ -253,9 +280,10 @@ def receive(
     memo: Memo | None = None,
     follow_symlinks: bool = True,
     in_place: bool = False,  # As `take`
+    durable: bool = False,
 ) -> Iterator[Incoming]:  # Valid inside the block
     "Take `content`, and drop it at the end of the block"
-    incoming = take(content, limits, known, staging, memo, follow_symlinks, in_place)
+    incoming = take(content, limits, known, staging, memo, follow_symlinks, in_place, durable)
     try:
         yield incoming
     finally:
@@ -280,6 +308,7 @@ class _Reading(NamedTuple):
     known: Known
     staging: Staging
     in_place: bool
+    durable: bool
 
     @property
     def name(self) -> str:
@@ -294,13 +323,17 @@ class _Reading(NamedTuple):
         recalled = memo.recall(self.stat) if memo else None
         if recalled and self.known.holds(recalled):
             return self._found(recalled)
-        try:
-            found = self._small() if not self.in_place and self.stat.st_size <= SMALL else self._large()
-        except OSError as e:
-            raise SourceError(self.name, e.strerror or str(e), 0) from e
+        found = self._small() if not self.in_place and self.stat.st_size <= SMALL else self._large()
         if memo:
             memo.remember(self.stat, found.hash, began)
         return found
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise SourceError(self.name, e.strerror or str(e), 0) from e
 
     def _unchanged(
         self,
@@ -322,15 +355,17 @@ class _Reading(NamedTuple):
     def _small(self) -> Incoming:
         "Read once, and kept in memory"
         hasher, parts = Hasher(), []
-        while hasher.size <= self.stat.st_size and (part := os.read(self.fd, self.stat.st_size + 1 - hasher.size)):
-            hasher.update(part)
-            parts.append(part)
-        return self._found(self._unchanged(hasher), parts[0] if len(parts) == 1 else b"".join(parts))
+        with self._reading():
+            while hasher.size <= self.stat.st_size and (part := os.read(self.fd, self.stat.st_size + 1 - hasher.size)):
+                hasher.update(part)
+                parts.append(part)
+            hash = self._unchanged(hasher)
+        return self._found(hash, parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _large(self) -> Incoming:
         "Hashed first if its bytes may be known or stay where they are, else copied and hashed at once"
         if self.in_place or self.known.knows_size(self.stat.st_size):
-            with open(self.fd, "rb", buffering=0, closefd=False) as file:
+            with self._reading(), open(self.fd, "rb", buffering=0, closefd=False) as file:
                 hash = self._unchanged(Hasher().read(file))
             if self.known.holds(hash):
                 return self._found(hash)
@@ -338,8 +373,13 @@ class _Reading(NamedTuple):
                 return self._found(hash, staged=os.fspath(self.path), link_mode="hardlink")
             os.lseek(self.fd, 0, os.SEEK_SET)
         with self.staging.new() as (staged, target):
-            hasher, link_mode = copy_and_hash(self.staging.disk, self.fd, staged, target, self.stat.st_size + 1)
-            return self._found(self._unchanged(hasher), staged=staged, link_mode=link_mode)
+            disk = self.staging.disk
+            with self._reading():
+                hasher, link_mode = copy_and_hash(disk, self.fd, staged, target, self.stat.st_size + 1, self.durable)
+                found = self._found(self._unchanged(hasher), staged=staged, link_mode=link_mode)
+            if self.durable:
+                disk.sync_file(staged)
+            return found
 
 # %% ../nbs/16_ingest.ipynb #6be0d072
 def _parts(

@@ -6,10 +6,10 @@
 __all__ = ['Written', 'write_all']
 
 # %% ../nbs/16_inserting.ipynb #904bfb14
-import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .database import Session
 from .errors import ObjectNotFound
 from .index import ADD_REFERENCE, ADD_SOURCE, Entry, Index, NewReference, NewSource
 
@@ -44,23 +44,28 @@ def _plainly_new(
     return new
 
 
-def _highest(
+def _free(
     index: Index,
-    con: sqlite3.Connection,
-) -> int:
-    "The highest number of a row"
-    rows = con.execute("SELECT ifnull(max(id), 0) FROM objects")
-    return int(next(index.database.sound("object", ("id",), rows))[0])
+    con: Session,
+    count: int,
+) -> Sequence[int]:  # None, when those above the highest are used up: SQLite knows others
+    "Numbers for new rows; a server counts them itself"
+    if index.database.engine != "sqlite":
+        sql = "SELECT nextval(pg_get_serial_sequence('objects', 'id')) FROM generate_series(1, ?)"
+        return [id for (id,) in con.execute(sql, (count,))]
+    rows = con.execute("SELECT coalesce(max(id), 0) FROM objects")
+    highest = int(next(index.database.sound("object", ("id",), rows))[0])
+    return range(highest + 1, highest + 1 + count) if highest + count < 1 << 63 else ()
 
 
 def _insert(
-    con: sqlite3.Connection,
+    con: Session,
     rows: Sequence[Written],
-    first: int,  # Number; it and those after it are free
+    ids: Sequence[int],  # Free numbers
     now: float,  # Seconds since 1970
 ) -> None:
     "Insert what is plainly new"
-    numbered = list(enumerate(rows, first))
+    numbered = list(zip(ids, rows, strict=False))
     con.executemany(_ADD_OBJECT, [(id, *row.entry[1:7], now, row.entry.boot) for id, row in numbered])
     sources = [(id, *row.source, now, now, row.source.location) for id, row in numbered if row.source is not None]
     con.executemany(ADD_SOURCE, sources)
@@ -69,14 +74,14 @@ def _insert(
 # %% ../nbs/16_inserting.ipynb #ded93024
 def write_all(
     index: Index,
-    con: sqlite3.Connection,  # In a transaction of this thread
+    con: Session,  # In a transaction of this thread
     rows: Sequence[Written],
     now: float,  # Seconds since 1970
 ) -> list[bool | ObjectNotFound]:  # Of each: as `Index.write` returns, or what it raises
     "Write many rows as `Index.write` writes one"
-    highest = _highest(index, con)
-    new = _plainly_new(index, rows) if highest + len(rows) < 1 << 63 else []  # SQLite knows more free numbers
-    _insert(con, [rows[n] for n in new], highest + 1, now)
+    ids = _free(index, con, len(rows))
+    new = _plainly_new(index, rows) if ids else []
+    _insert(con, [rows[n] for n in new], ids, now)
     done: dict[int, bool | ObjectNotFound] = dict.fromkeys(new, True)
     for n, row in enumerate(rows):
         if n not in done:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .computing import INPUT_CHANGED, NEVER, PARAMETERS_CHANGED
-from .database import Database
+from .engines import AnyDatabase
 from .hashing import parse_hash
 from cjm_media_storage.records import (
     PathValue,
@@ -120,7 +120,7 @@ class Jobs:
 
     def __init__(
         self,
-        database: Database,
+        database: AnyDatabase,
     ) -> None:
         self._database = database
         self.path = database.path

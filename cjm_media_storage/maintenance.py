@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Collection', 'MoveReport', 'Orphan', 'Problem', 'RebuildReport', 'RepairReport', 'VerifyReport', 'explain', 'gc',
-           'move_root', 'rebuild_index', 'repair', 'snapshot', 'verify']
+           'move_root', 'rebuild_index', 'repair', 'shards', 'snapshot', 'verify']
 
 # %% ../nbs/40_maintenance.ipynb #8a4b9122
 from .collecting import Collection, Orphan, explain, gc
+from .executors import shards
 from .moving import MoveReport, move_root
 from .problems import Problem, VerifyReport
 from .rebuilding import RebuildReport, rebuild_index
@@ -29,6 +30,7 @@ _all_ = [
     "move_root",
     "rebuild_index",
     "repair",
+    "shards",
     "snapshot",
     "verify",
 ]

@@ -8,12 +8,16 @@ __all__ = ['RACY', 'Identity', 'FAILURES', 'identity', 'racy', 'Memo']
 # %% ../nbs/07_memo.ipynb #fdf1f4e3
 import contextlib
 import os
+import platform
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from .database import Database
+from .addresses import holds_secret, is_url, shown
+from .database import Session
+from .engines import AnyDatabase, open_database
 from .errors import InvalidHash, StorageError
 from .hashing import hash_file, parse_hash
 
@@ -47,7 +51,7 @@ _TABLE = """CREATE TABLE memo (
 
 
 def _plan(
-    con: sqlite3.Connection,
+    con: Session,
 ) -> Sequence[str]:
     found = [sql for (sql,) in con.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
     if found not in ([], [_TABLE]):
@@ -56,8 +60,26 @@ def _plan(
 
 
 _REMEMBER = (
-    "INSERT OR REPLACE INTO memo (device, inode, size, mtime_ns, ctime_ns, algo, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO memo (device, inode, size, mtime_ns, ctime_ns, algo, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (device, inode, algo) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
+    " ctime_ns = excluded.ctime_ns, hash = excluded.hash"
 )
+
+
+def _upgrade(
+    found: int,
+) -> Sequence[str]:
+    return [] if found else [_TABLE]
+
+
+def _computer() -> str:
+    "What tells this computer from others: on each, files have inodes of the same numbers"
+    try:
+        return Path("/etc/machine-id").read_text().strip() or platform.node()
+    except OSError:
+        return platform.node()
+
+
 FAILURES = StorageError, OSError, sqlite3.Error  # Of its database, none of which stops the hashing
 
 
@@ -76,12 +98,22 @@ class Memo:
     def __init__(
         self,
         path: str
-        | os.PathLike[str],  # Its database, made if missing; a damaged one is not touched, and nothing remembered
+        | os.PathLike[
+            str
+        ],  # Its file, made if missing; a damaged one is not touched, and nothing remembered. Or postgresql://…
     ) -> None:
-        self.path = os.fspath(path)
-        self._database: Database | None = None
+        self.path, self.has_secret = shown(path), holds_secret(path)
+        self._computer = f"{_computer()}:" if is_url(path) else ""
+        self._database: AnyDatabase | None = None
         with contextlib.suppress(*FAILURES):
-            self._database = Database(self.path, _plan, 1, durable=False, timeout=1.0)
+            self._database = open_database(path, _plan, _upgrade, 1, "memo", durable=False, timeout=1.0)
+
+    def _inode(
+        self,
+        stat: os.stat_result,
+    ) -> str:  # As it stands in a row
+        "The inode; on a server, together with the computer that it is one of"
+        return f"{self._computer}{stat.st_ino}"
 
     def recall(
         self,
@@ -89,12 +121,12 @@ class Memo:
         algo: str = "sha256",
     ) -> str | None:  # Its hash, or None if it is not known
         "The hash of the file that `stat` describes, if it has not changed since"
-        device, inode, *rest = identity(stat)
+        device, _, *rest = identity(stat)
         if self._database is not None:
             with contextlib.suppress(*FAILURES):
                 row = self._database.fetch_one(
                     "SELECT size, mtime_ns, ctime_ns, hash FROM memo WHERE device = ? AND inode = ? AND algo = ?",
-                    (device, str(inode), algo),
+                    (device, self._inode(stat), algo),
                 )
                 if row and list(row[:3]) == rest:
                     return str(row[3]) if _is_hash(row[3]) else None
@@ -106,7 +138,7 @@ class Memo:
         algo: str = "sha256",
     ) -> list[str | None]:  # As `recall`, in the order of `files`
         "The hashes of many files, in one query for some hundreds of them"
-        known: dict[tuple[int, str], tuple[Any, ...]] = {}
+        known: dict[tuple[Any, ...], str] = {}
         if self._database is not None:
             sql = (
                 "SELECT device, inode, size, mtime_ns, ctime_ns, hash FROM memo"
@@ -114,10 +146,12 @@ class Memo:
             )
             with contextlib.suppress(*FAILURES):
                 for device in {stat.st_dev for stat in files}:
-                    inodes = [str(stat.st_ino) for stat in files if stat.st_dev == device]
-                    known |= {row[:2]: row[2:] for row in self._database.fetch_in(sql, inodes, (device, algo))}
-        rows = ((stat, known.get((stat.st_dev, str(stat.st_ino)))) for stat in files)
-        return [row[3] if row and row[:3] == identity(stat)[2:] and _is_hash(row[3]) else None for stat, row in rows]
+                    inodes = [self._inode(stat) for stat in files if stat.st_dev == device]
+                    rows = self._database.fetch_in(sql, inodes, (device, algo))
+                    known |= {row[:5]: row[5] for row in rows if _is_hash(row[5])}
+        if not known:
+            return [None] * len(files)
+        return [known.get((s.st_dev, self._inode(s), s.st_size, s.st_mtime_ns, s.st_ctime_ns)) for s in files]
 
     def remember(
         self,
@@ -134,10 +168,10 @@ class Memo:
     ) -> int:  # How many were remembered
         "Remember the hashes of many files, in one transaction"
         rows = [
-            (device, str(inode), *rest, hash.partition(":")[0], hash)
+            (device, self._inode(stat), *rest, hash.partition(":")[0], hash)
             for stat, hash, began in files
             if not racy(stat, began)
-            for device, inode, *rest in [identity(stat)]
+            for device, _, *rest in [identity(stat)]
         ]
         if self._database is None or not rows:
             return 0

@@ -204,7 +204,7 @@ def conflicting(
     storage: ResultStorage[_Row],
 ) -> Iterator[_Row]:
     "Rows that an import found to disagree with a newer one, in the order in which it found them"
-    table = BESIDE["analysis" if isinstance(storage, MediaAnalysisStorage) else "processing"]
-    if storage._database.fetch(f"PRAGMA table_info({table})"):
+    table = BESIDE["analysis" if storage.TABLE == "analysis_jobs" else "processing"]
+    if table in storage._database.tables():
         sql = f"SELECT id, {storage.COLUMNS} FROM {table} WHERE id > ? ORDER BY id LIMIT ?"
         yield from (storage._read(row[1:]) for row in storage._database.pages(sql))

@@ -33,14 +33,13 @@ def _axes(
     ax: "Axes | None",
     height: float,  # Inches
 ) -> "Axes":
-    if ax is None:
-        _, ax = needed("matplotlib.pyplot").subplots(figsize=(WIDTH, height), layout="constrained")
+    axes: Axes = ax or needed("matplotlib.pyplot").subplots(figsize=(WIDTH, height), layout="constrained")[1]
     for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
-    ax.spines["bottom"].set_color(PALE)
-    ax.tick_params(colors=INK, length=0, labelsize=9, pad=6)
-    ax.set_axisbelow(True)
-    return ax
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(PALE)
+    axes.tick_params(colors=INK, length=0, labelsize=9, pad=6)
+    axes.set_axisbelow(True)
+    return axes
 
 
 def name(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from .computing import Computed, ComputingStorage, hashed
+from .database import Session
 from .jobs import COLUMNS, Jobs, MediaProcessingRow, read_job, write_job
 from .making import Making, OutputStore, wanted_output
 from .memo import Memo
@@ -36,9 +37,28 @@ BEGIN
         AND config_hash <> '' AND job_id <> NEW.job_id;
 END"""
 
+# %% ../nbs/11_processing.ipynb #bfe24625
+_NAMES = COLUMNS.split(", ")
+_INSERT = f"INSERT INTO processing_jobs ({COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"
+
+_SAME = "action = NEW.action AND input_path = NEW.input_path AND config_hash = NEW.config_hash AND config_hash <> ''"
+
+_REPLACE = f"""CREATE FUNCTION replace_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO replaced_jobs (id, {COLUMNS}) SELECT id, {COLUMNS} FROM processing_jobs
+    WHERE {_SAME} AND job_id <> NEW.job_id
+    ON CONFLICT (job_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in ("id", *_NAMES[1:]))};
+    DELETE FROM processing_jobs WHERE job_id = NEW.job_id
+        AND EXISTS (SELECT 1 FROM processing_jobs WHERE {_SAME} AND job_id <> NEW.job_id);
+    UPDATE processing_jobs SET {", ".join(f"{name} = NEW.{name}" for name in _NAMES)}
+    WHERE job_id = NEW.job_id OR ({_SAME});
+    IF FOUND THEN RETURN NULL; END IF;
+    RETURN NEW;
+END $$"""
+
 # %% ../nbs/11_processing.ipynb #836315f4
 class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
-    "Jobs that made files from files, in a SQLite file; used from any thread, process and forked child"
+    "Jobs that made files from files, in a SQLite file or on a server; used from any thread, process and forked child"
 
     SCHEMA = """
         CREATE TABLE IF NOT EXISTS processing_jobs (
@@ -56,6 +76,10 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
         )
     """
     TABLE = "processing_jobs"
+    SERVER = (
+        _REPLACE,
+        "CREATE TRIGGER replace_job BEFORE INSERT ON processing_jobs FOR EACH ROW EXECUTE FUNCTION replace_job()",
+    )
     HASHES = tuple(
         f"SELECT 1 FROM {table} WHERE {column}"
         for table in ("processing_jobs", "replaced_jobs")
@@ -198,9 +222,9 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
 
     def _plan(
         self,
-        con: sqlite3.Connection,
+        con: Session,
     ) -> Sequence[str]:
-        have = dict(con.execute("SELECT name, ifnull(sql, '') FROM sqlite_master"))
+        have = dict(con.execute("SELECT name, coalesce(sql, '') FROM sqlite_master"))
         columns = {row[1] for row in con.execute("PRAGMA table_info(processing_jobs)")}
         plan = []
         if columns and "config_hash" not in columns:
@@ -208,7 +232,11 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
         if " WHERE " not in have.get("idx_processing_cache", " WHERE "):
             plan.append("DROP INDEX idx_processing_cache")
             del have["idx_processing_cache"]
-        wanted = {
+        wanted = self._tables() | {"keep_replaced_job": _KEEP_REPLACED}
+        return plan + [statement for name, statement in wanted.items() if name not in have]
+
+    def _tables(self) -> dict[str, str]:
+        return {
             "processing_jobs": self.SCHEMA.strip(),
             "replaced_jobs": _REPLACED,
             "idx_processing_cache": _CACHE_INDEX,
@@ -217,9 +245,7 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
             "idx_processing_output": "CREATE INDEX idx_processing_output ON processing_jobs(output_hash)",
             "idx_replaced_input": "CREATE INDEX idx_replaced_input ON replaced_jobs(input_hash)",
             "idx_replaced_output": "CREATE INDEX idx_replaced_output ON replaced_jobs(output_hash)",
-            "keep_replaced_job": _KEEP_REPLACED,
         }
-        return plan + [statement for name, statement in wanted.items() if name not in have]
 
     def _write(
         self,
@@ -235,14 +261,15 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
 
     def _insert(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         rows: list[Sequence[Any]],
     ) -> None:
-        names = COLUMNS.split(", ")
-        update = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in names)
+        if self._database.engine != "sqlite":
+            con.executemany(_INSERT, rows)  # the trigger does the rest
+            return
+        update = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _NAMES)
         sql = (
-            f"INSERT INTO processing_jobs ({COLUMNS}) VALUES ({', '.join('?' * len(names))})"
-            f" ON CONFLICT (action, input_path, config_hash) WHERE config_hash <> '' {update}"
+            f"{_INSERT} ON CONFLICT (action, input_path, config_hash) WHERE config_hash <> '' {update}"
             f" ON CONFLICT (job_id) {update}"
         )
         for row in rows:

@@ -7,15 +7,15 @@ __all__ = ['Publication', 'TakenPaths', 'Publications']
 
 # %% ../nbs/42_publications.ipynb #1dcdc6f2
 import os
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .database import Session
 from .errors import ObjectNotFound
-from .guarding import IndexDatabase
+from .index import AnyIndex
 from .layout import ALGO, digest_of
 from .names import folded, split_extension
 from .records import from_path, path_key
@@ -64,7 +64,7 @@ class TakenPaths:
 
     def __init__(
         self,
-        database: IndexDatabase,
+        database: AnyIndex,
     ) -> None:
         self._database = database
         self._forget()
@@ -75,7 +75,7 @@ class TakenPaths:
 
     def _catch_up(
         self,
-        con: sqlite3.Connection,
+        con: Session,
     ) -> None:
         (last, _), sql = self._last, "SELECT id, path FROM publications WHERE id >= ? ORDER BY id"
         rows = con.execute(sql, (last,))
@@ -134,7 +134,7 @@ class Publications:
 
     def __init__(
         self,
-        database: IndexDatabase,
+        database: AnyIndex,
     ) -> None:
         self._database, self.transaction = database, database.transaction
         self.taken = TakenPaths(database)

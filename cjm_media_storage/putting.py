@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceError, StoreBusy
-from .files import Disk, NoHardLink
+from .files import Disk, NoHardLink, real_path
 from .index import Entry, Index, NewReference, NewSource, StoredObject
 from cjm_media_storage.ingest import (
     NOTHING,
@@ -52,8 +52,7 @@ class PutResult(StoredObject):
     link_mode: str  # How they got there: copy, reflink, hardlink, move; none if they were there
 
 # %% ../nbs/20_putting.ipynb #9f48b488
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     "What the caller of `put` says of the bytes, checked"
 
     namespace: str
@@ -66,8 +65,7 @@ class Facts:
 NO_LIMITS = Limits()
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     "How content is to be put, checked"
 
     facts: Facts
@@ -150,13 +148,13 @@ class Putting:
         inside_store = path is not None and self.is_inside(path)
         if path is not None and not inside_store and terms.facts.source is None:
             source = NewSource(path_key(path), terms.facts.provider)
-            terms = replace(terms, facts=replace(terms.facts, source=source))
+            terms = terms._replace(facts=terms.facts._replace(source=source))
         if not terms.move:
             place = self._untracked_place(path) if path is not None and inside_store else None
             return self._receive(place or content, terms, in_place=place is not None)
         if path is None or inside_store:
             raise SourceError(str(path or type(content).__name__), "only a file outside the store can be moved", 0)
-        return self._move(path, replace(terms, follow_symlinks=False))
+        return self._move(path, terms._replace(follow_symlinks=False))
 
     def heal(
         self,
@@ -185,7 +183,7 @@ class Putting:
     ) -> bool:
         "Does `path` lead into the store?"
         try:
-            return Path(os.path.realpath(path)).is_relative_to(self.objects.root)
+            return f"{real_path(path)}{os.sep}".startswith(os.path.join(self.objects.root, ""))
         except ValueError:  # a NUL in the path
             return False
 
@@ -210,7 +208,9 @@ class Putting:
         for in_place, known in (*ways, (False, NOTHING)):  # the later ways only if the first did not lead to the end
             with (
                 contextlib.suppress(NoHardLink),  # another file system, or one without hard links
-                receive(content, terms.limits, known, self.staging, memo, terms.follow_symlinks, in_place) as incoming,
+                receive(
+                    content, terms.limits, known, self.staging, memo, terms.follow_symlinks, in_place, terms.durable
+                ) as incoming,
             ):
                 if result := self._store(incoming, terms):
                     return result
@@ -282,8 +282,9 @@ class Putting:
             created = self.index.commit(entry, source, facts.reference, **options)
             if spot.trashed is not None:
                 self.trash.forget(spot.trashed)
-            stored = entry if spot.known else self.index.entries(digest, facts.namespace)[0]
-        return self.result(stored, created, link_mode)
+            if not spot.known and (not created or spot.trashed is not None):  # its row was there before
+                (entry,) = self.index.entries(digest, facts.namespace)
+        return self.result(entry, created, link_mode)
 
     def look(
         self,
@@ -294,14 +295,18 @@ class Putting:
     ) -> Spot:
         "Find out where bytes belong, and what is there. The caller holds the lock"
         read, namespace = terms.move, terms.facts.namespace  # a moved file is removed: then the object's file is read
-        here = next((entry for entry in entries if entry.namespace == namespace), None)
+        here = elsewhere = None
+        for entry in entries:
+            if entry.namespace == namespace:
+                here = entry
         if here is not None and here.state == "live" and (now := self.objects.check(here, read, seen)):
             if now.boot and terms.durable:
                 now = self.objects.make_durable(now)
             return Spot(now, known=True, corrected=now != here, durable=terms.durable)
-        others = (entry for entry in entries if entry.state == "live" and entry is not here)
-        elsewhere = next((now for entry in others if (now := self._intact(entry, read))), None)
         durable = terms.durable or here is not None
+        for entry in entries:
+            if elsewhere is None and entry.state == "live" and entry is not here:
+                elsewhere = self._intact(entry, read)
         if elsewhere is not None and elsewhere.boot and durable:
             elsewhere = self._durable(elsewhere)
         extension = here.extension if here else terms.facts.extension or incoming.extension
@@ -323,18 +328,21 @@ class Putting:
         self,
         entry: Entry,
     ) -> int:
-        "How many of an object's two shard folders are durable? Those which hold another object that is"
-        return next((n for n in (2, 1) if self.index.holds_any(entry.namespace, entry.digest[: 2 * n])), 0)
+        "How many of the folders above an object are durable, from the top? Those which hold another object that is"
+        for n in (2, 1):
+            if self.index.holds_any(entry.namespace, entry.digest[: 2 * n]):
+                return n + 1
+        return int(self.index.held_lately(entry.namespace))
 
     def placed(
         self,
         spot: Spot,
         final: str,  # Where they are
+        stat: os.stat_result | None = None,  # Of that file, if it is known
     ) -> Entry:
         "The row of an object whose bytes are in place"
-        entry, stat = spot.entry, os.stat(final)
-        facts = (entry.digest, entry.namespace, entry.extension, stat.st_size, stat.st_mtime_ns)
-        return Entry(0, *facts, created_at=time.time(), boot=entry.boot)
+        now = stat or os.stat(final)
+        return spot.entry._replace(size=now.st_size, mtime_ns=now.st_mtime_ns, created_at=time.time())
 
     def source_of(
         self,

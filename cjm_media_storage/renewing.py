@@ -6,10 +6,10 @@
 __all__ = ['SHOWN', 'UNPROVEN', 'NewIndex', 'remove_database']
 
 # %% ../nbs/37_renewing.ipynb #d2023cb6
-import sqlite3
 import time
 from pathlib import Path
 
+from .database import Session
 from .files import Disk
 from .index import Index
 from .layout import ALGO, object_path
@@ -62,7 +62,7 @@ class NewIndex:
 
     def add(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         found: Found,  # Without a problem
     ) -> None:
         "Add what was found"
@@ -80,7 +80,7 @@ class NewIndex:
 
     def _add_to_trash(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         id: int | None,  # Of an object
         origin: str,
         found: Found,
@@ -92,7 +92,7 @@ class NewIndex:
 
     def recall(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         fact: Fact,
     ) -> bool:  # Was it of use?
         "Add what is known of something that is there"
@@ -111,7 +111,7 @@ class NewIndex:
 
     def _prefer(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         id: int,
         extension: str,  # That was found first
         fact: Fact,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .connections import MEMORY, TICK, ReadOnlyFile, State, may_write
+from .engines import on_disk
 from .errors import NoResults, StoreUnavailable
 from .layout import is_store
 from .records import PathValue, ResultStorage, from_path
@@ -202,5 +203,5 @@ def result_file(
     "What `storage` keeps its rows in"
     if not isinstance(storage, ResultStorage):
         return ResultFile(storage)
-    memory = storage._database._uri if os.fspath(storage.db_path) == MEMORY else ""
-    return ResultFile(storage._database.path, memory)
+    database = on_disk(storage._database, "this")
+    return ResultFile(database.path, database._uri if database.path == MEMORY else "")

@@ -67,6 +67,13 @@ def judge(
 _NAME_OF = attrgetter("name")
 
 
+def _digits(
+    path: str,  # Of a folder: a namespace, and none, one or two levels
+) -> str:
+    "The digits that hashes of objects in a folder begin with"
+    return "".join(path.split("/")[1:]).lower()
+
+
 class Walk:
     "A walk through the tree of objects"
 
@@ -74,9 +81,10 @@ class Walk:
         self,
         parts: Parts,
         namespace: str | None = None,  # All, if None
-        prefix: str = "",  # Only what is named so: lower-case hex digits
+        prefix: str = "",  # Only what is named so, or is in folders that are: lower-case hex digits
+        shards: bool = True,  # Look into the folders of the first level? Else only at what lies above and beside them
     ) -> None:
-        self._parts, self._namespace, self._prefix = parts, namespace, prefix
+        self._parts, self._namespace, self._prefix, self._shards = parts, namespace, prefix, shards
         self._root = os.fspath(parts.root)
         self._found: list[Suspect] = []
 
@@ -102,6 +110,8 @@ class Walk:
         for entry in self._list(namespace):
             path = f"{namespace}/{entry.name}"
             if self._is_folder(path, entry):
+                if not self._shards:
+                    continue
                 files = list(self._files(path))  # first the files, then the rows: those come later
                 rows = self._rows(namespace, entry.name.lower())
                 for below, file in files:
@@ -119,8 +129,9 @@ class Walk:
             below = f"{path}/{entry.name}"
             if self._is_folder(below, entry):
                 files = ((f"{below}/{file.name}", file) for file in self._list(below))
-                yield from (each for each in files if self._wants(each[1].name))
-            elif self._wants(entry.name):
+                whole = _digits(below).startswith(self._prefix)
+                yield from (each for each in files if whole or self._wants(each[1].name))
+            elif self._wants(entry.name) or _digits(path).startswith(self._prefix):
                 yield below, entry
 
     def _is_folder(
@@ -129,7 +140,7 @@ class Walk:
         entry: os.DirEntry[str],
     ) -> bool:
         "Is `entry` a folder that may hold objects which are wanted?"
-        digits = "".join(path.split("/")[1:]).lower()
+        digits = _digits(path)
         wanted = digits.startswith(self._prefix) or self._prefix.startswith(digits)
         return wanted and _FOLDER.fullmatch(path) is not None and entry.is_dir(follow_symlinks=False)
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from .database import Session
 from cjm_media_storage.errors import (
     CorruptDatabase,
     IndexCorrupt,
@@ -65,12 +66,13 @@ _PATHS = {"location", "path", "wanted", "origin"}  # They need not be text
 
 
 def facts_of(
-    con: sqlite3.Connection,  # Of an index, in a transaction
+    con: Session,  # Of an index, in a transaction
+    as_tree: bool = False,  # Objects in the order of the tree?
 ) -> Iterator[Fact]:
     "All that an index knows, objects first, each kind in the order in which it came"
     for kind, (columns, tables) in _ROWS.items():
-        order = tables.partition(" ")[0]
-        for row in con.execute(f"SELECT {columns} FROM {tables} ORDER BY {order}.id"):
+        order = "digest, namespace" if as_tree and kind == "object" else f"{tables.partition(' ')[0]}.id"
+        for row in con.execute(f"SELECT {columns} FROM {tables} ORDER BY {order}"):
             yield {"kind": kind, **dict(zip(_NAMES[kind], row, strict=True))}
 
 

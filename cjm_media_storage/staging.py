@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 import os
+import stat as stats
 import threading
 import time
 from collections.abc import Iterator
@@ -79,6 +80,26 @@ class Staging:
     def free_name(self) -> str:
         "A name that nobody else gets"
         return f"{self.claim()}/{next(self._numbers)}"
+
+    def write(
+        self,
+        data: bytes,
+        mode: int,  # Permission bits, whatever the umask
+    ) -> tuple[str, os.stat_result]:  # Its path, for the caller to remove; and what it is
+        "A new file with the bytes `data`; it is not synced yet"
+        path = self.free_name()
+        fd = self.disk.create(path, mode)
+        try:
+            self.disk.write(fd, data)
+            stat = os.fstat(fd)
+            if stats.S_IMODE(stat.st_mode) != mode:
+                self.disk.chmod(path, mode)
+        except BaseException:
+            self.disk.unlink(path)
+            raise
+        finally:
+            os.close(fd)
+        return path, stat
 
     @contextlib.contextmanager
     def name(self) -> Iterator[str]:

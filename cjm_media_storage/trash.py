@@ -9,7 +9,6 @@ __all__ = ['RETENTION', 'SLICE', 'Trashed', 'check_retention', 'carry', 'Trash']
 import contextlib
 import math
 import os
-import sqlite3
 import stat as stats
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .database import Session
 from cjm_media_storage.errors import (
     AmbiguousHash,
     Conflict,
@@ -92,7 +92,7 @@ def carry(
 SLICE = 200  # Items that are taken or purged while others wait
 
 _COLUMNS = (
-    "trash.id, digest, ifnull(namespace, ''), origin, trash.size, reason, trashed_at, retention, path"
+    "trash.id, digest, coalesce(namespace, ''), origin, trash.size, reason, trashed_at, retention, path"
     " FROM trash LEFT JOIN objects ON objects.id = object_id"
 )
 _NAMES = ("id", "digest", "namespace", "origin", "size", "reason", "trashed_at", "retention", "path")
@@ -494,7 +494,7 @@ class Trash(Shown):
     ) -> list[Trashed]:  # What is gone for good, oldest first
         "Remove what has expired from the disk"
         where, now = "(? OR retention IS NOT NULL AND ? - trashed_at >= retention * 86400)", time.time()
-        where, parameters = f"{where} AND reason = ifnull(?, reason)", (everything, now, reason)
+        where, parameters = f"{where} AND reason = coalesce(?, reason)", (everything, now, reason)
         if dry_run:
             return [item for item, _ in self._rows(where, parameters)]
         purged: list[Trashed] = []
@@ -526,7 +526,7 @@ class Trash(Shown):
 
     def _drop(
         self,
-        con: sqlite3.Connection,
+        con: Session,
         item: Trashed,
     ) -> None:
         "Remove the rows of what was unlinked"

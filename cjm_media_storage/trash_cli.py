@@ -159,6 +159,7 @@ def gc_command(
         float, typer.Option("--grace", metavar="TIME", parser=duration, help="Keep what was put or used this lately.")
     ] = GRACE,
     namespace: NamespaceOption = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="Only hashes that begin so.")] = None,
     databases: DatabasesOption = None,
     keep: KeepOption = None,
     max_share: Annotated[
@@ -184,6 +185,7 @@ def gc_command(
     Examples:
       media-storage gc --db analysis.db --db processing.db
       media-storage gc --delete --grace 7d
+      media-storage gc --prefix a3
       media-storage gc --explain 3f9a
 
     JSON: dry_run, objects, bytes, refusal, orphans, untracked, leftovers, taken
@@ -200,6 +202,7 @@ def gc_command(
             dry_run=not delete,
             grace=grace,
             namespace=namespace,
+            prefix=prefix,
             roots=roots,
             retention_days=_days(keep),
             max_share=max_share,

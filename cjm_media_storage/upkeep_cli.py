@@ -126,12 +126,14 @@ def verify_command(
 ) -> None:
     """Compare a store with its index, and bytes with their names. Exits with 1 if there are problems.
 
-    Nothing is repaired. With --record and --for, a little can be checked every night.
+    Nothing is repaired. With --record and --for, a little can be checked every night; with --prefix, many machines share
+    the work, 00 to ff.
 
     \b
     Examples:
       media-storage verify
       media-storage verify --level size
+      media-storage verify --prefix a3
       media-storage verify --record --for 1h
 
     JSON: level, started_at, seconds, checked, bytes, problems, complete, unavailable, skipped, ok, counts

@@ -131,7 +131,7 @@ def walk(
     for name in sorted(os.listdir(root)):
         if name != ".store":
             yield from _visit(root, [name])
-    yield from _visit(root, TRASH.split("/"))
+    yield from _visit(root, [*TRASH.split("/")])
 
 # %% ../nbs/36_walking.ipynb #35252c7a
 def prove(

@@ -76,19 +76,19 @@ def plot_lineage(
     places = _places(columns_of(graph))
     right = max(x for x, _ in places.values())
     high = max(y for _, y in places.values())
-    if ax is None:
-        _, ax = needed("matplotlib.pyplot").subplots(figsize=(WIDTH, 1.2 + 0.9 * high), layout="constrained")
-    ax.set_axis_off()
-    ax.set_xlim(-0.5, right + 0.5)
-    ax.set_ylim(-high - 0.6, high + 0.6)
+    size = (WIDTH, 1.2 + 0.9 * high)
+    axes: Axes = ax or needed("matplotlib.pyplot").subplots(figsize=size, layout="constrained")[1]
+    axes.set_axis_off()
+    axes.set_xlim(-0.5, right + 0.5)
+    axes.set_ylim(-high - 0.6, high + 0.6)
     for edge in graph.edges:
-        _arrow(ax, edge, places[edge.source], places[edge.target])
+        _arrow(axes, edge, places[edge.source], places[edge.target])
     for node in graph.nodes:
-        _box(ax, node, places[node.id], node.kind == "file" and node.hash == graph.hash)
-    ax.set_title("From left to right: what was made from what", loc="left", fontsize=11, fontweight="bold", color=INK)
+        _box(axes, node, places[node.id], node.kind == "file" and node.hash == graph.hash)
+    axes.set_title("From left to right: what was made from what", loc="left", fontsize=11, fontweight="bold", color=INK)
     if not graph.complete:
-        ax.set_title(f"the nearest {len(graph.nodes)}; there are more", loc="right", fontsize=9, color=INK)
-    return ax
+        axes.set_title(f"the nearest {len(graph.nodes)}; there are more", loc="right", fontsize=9, color=INK)
+    return axes
 
 
 def _arrow(

@@ -13,11 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from queue import SimpleQueue
 
 # %% ../nbs/05_workers.ipynb #6ae1c97d
 class Workers:
@@ -28,6 +28,8 @@ class Workers:
         count: int,
         name: str,  # Of the threads
     ) -> None:
+        from queue import SimpleQueue  # on use: most programs make no workers
+
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._process = os.getpid()
         # Of a program that ends, they are not waited for: it may have forgotten them.
@@ -62,6 +64,8 @@ class Workers:
         "Cancel what has not begun, and wait for the rest, unless that is the parent's, or can go on no more"
         if self._process != os.getpid() or sys.is_finalizing():
             return
+        from queue import Empty
+
         while not self._tasks.empty():
             with contextlib.suppress(Empty):  # a worker was faster
                 if (task := self._tasks.get_nowait()) is not None:

@@ -13,6 +13,7 @@ from left import Before
 from on_disk import ODD_NAMES, Place, memory_disk
 from programs import Program
 from results import KINDS
+from servers import Unavailable, schema, start
 from s3 import CREDENTIALS, ENDPOINT, Server, why_not
 from stores import InBucket, OnDisk
 from words import open_words
@@ -49,6 +50,30 @@ def kind(request):
 def path(tmp_path):
     "Where a database will be"
     return tmp_path / "results.db"
+
+
+@pytest.fixture(scope="session")
+def server():
+    "A PostgreSQL server"
+    try:
+        started = start()
+    except Unavailable as e:
+        pytest.skip(f"no PostgreSQL server: {e}")
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def url(server):
+    "A new schema on a server"
+    with schema(server.url) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request):
+    "Where a database will be, on each of the engines"
+    return request.getfixturevalue("path" if request.param == "sqlite" else "url")
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ class Tape(Disk):
             return changed
         return []
 
-    def create(self, path):
-        fd = super().create(path)
+    def create(self, path, *args):
+        fd = super().create(path, *args)
         self.open[fd] = path
         self.note("name", path, inode=self._inode(path))
         return fd

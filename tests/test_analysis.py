@@ -20,7 +20,13 @@ from cjm_media_storage.journal import WIRES
 
 
 @pytest.fixture
-def storage(path):
+def storage(address):
+    with MediaAnalysisStorage(address) as storage:
+        yield storage
+
+
+@pytest.fixture
+def on_file(path):
     with MediaAnalysisStorage(path) as storage:
         yield storage
 
@@ -130,7 +136,7 @@ def test_empty_values_are_kept_apart(storage, ranges, metadata):
     storage.save("/a.wav", A, B, ranges, metadata)
     row = storage.get_cached("/a.wav", B)
     assert (row.ranges, row.metadata) == (ranges, metadata)
-    assert query(storage.db_path, "SELECT ranges IS NULL FROM analysis_jobs") == [(ranges is None,)]
+    assert storage._database.fetch("SELECT ranges IS NULL FROM analysis_jobs") == [(ranges is None,)]
 
 
 def test_a_result_is_replaced_as_a_whole(storage):
@@ -150,13 +156,13 @@ def test_delete_one_or_all_of_a_path(storage):
     assert [row.file_path for row in storage] == ["/media/1.wav"]
 
 
-def test_find_uses_an_index(storage):
+def test_find_uses_an_index(on_file):
     sql = "EXPLAIN QUERY PLAN SELECT * FROM analysis_jobs WHERE file_hash = ? AND config_hash = ?"
-    assert "idx_analysis_content" in query(storage.db_path, sql, A, B)[0][-1]
+    assert "idx_analysis_content" in query(on_file.db_path, sql, A, B)[0][-1]
 
 
-def test_schema_is_that_of_all_releases(storage):
-    columns = [row[1:4] for row in query(storage.db_path, "PRAGMA table_info(analysis_jobs)")]
+def test_schema_is_that_of_all_releases(on_file):
+    columns = [row[1:4] for row in query(on_file.db_path, "PRAGMA table_info(analysis_jobs)")]
     text, json = ("TEXT", 1), ("JSON", 0)
     names = ["file_path", "file_hash", "config_hash", "ranges", "metadata"]
     kinds = dict(zip(names, [text] * 3 + [json] * 2, strict=True))
@@ -194,8 +200,8 @@ class Speech:
 
 
 @pytest.fixture
-def speech(tmp_path, path):
-    speech = Speech(tmp_path / "episode.wav", path)
+def speech(tmp_path, address):
+    speech = Speech(tmp_path / "episode.wav", address)
     with speech.storage:
         yield speech
 
@@ -347,7 +353,7 @@ def test_fault_60_eight_processes_compute_once_though_the_first_is_killed(speech
     assert sorted(process.returncode for process in processes) == [-signal.SIGKILL] + [0] * 7
 
 
-def test_fault_60_eight_processes_on_a_fresh_file_compute_each_result_once(path, program, tmp_path):
+def test_fault_60_eight_processes_on_a_fresh_database_compute_each_result_once(address, program, tmp_path):
     text = """
         import sys
         from together import in_processes
@@ -370,8 +376,8 @@ def test_fault_60_eight_processes_on_a_fresh_file_compute_each_result_once(path,
     files = [tmp_path / f"{n}.wav" for n in range(8)]
     for file in files:
         file.write_text(f"speech in {file.name}")
-    assert program(text, path, tmp_path) == "56 64"
-    with MediaAnalysisStorage(path) as storage:
+    assert program(text, address, tmp_path) == "56 64"
+    with MediaAnalysisStorage(address) as storage:
         assert {row.file_path: row.ranges for row in storage} == {str(file): [{"of": str(file)}] for file in files}
 
 

@@ -1,15 +1,16 @@
 "The benchmarks run, so that they do not rot. What they measure in a moment says nothing."
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import hashing
+from benchmarks import hashing, scale, telling
 from benchmarks.__main__ import GROUPS
-from benchmarks.harness import NotHere, Target, Work, measure, table
+from benchmarks.harness import PATIENCE, ROOM, NotHere, Target, Work, measure, table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,3 +62,112 @@ def test_who_is_not_here_is_named_and_stops_nobody(tmp_path):
     outcome = measure(Work("work", "times", 1, {"ours": hashing.simply(lambda: None), "peer": absent}), 2, tmp_path)
     assert outcome.ratio("peer") is None
     assert "not here: it is not installed" in "\n".join(table(outcome))
+
+
+def test_a_large_file_is_emptied_after_its_round_and_all_that_was_written_after_the_work(tmp_path):
+    def prepare(folder: Path):
+        sizes.append([path.stat().st_size for path in sorted(tmp_path.glob("*/*"))])
+        (folder / "small").write_bytes(b"small")
+        (folder / "large").write_bytes(bytes(ROOM + 1))
+        (folder / "large").chmod(0o444)
+        yield lambda: None
+
+    sizes = []
+    measure(Work("work", "times", 1, {"ours": prepare}), 2, tmp_path)
+    assert sizes == [[], [0, 5]]
+    assert [path.stat().st_size for path in tmp_path.glob("*/*")] == [0] * 4
+
+
+def test_who_takes_long_rests_unless_a_target_needs_every_round(tmp_path):
+    slow = hashing.simply(lambda: PATIENCE + 1)
+    contenders = {"ours": slow, "aimed at": slow, "shown": slow}
+    outcome = measure(Work("work", "times", 1, contenders, [Target("aimed at", 1.0)]), 3, tmp_path)
+    assert [len(runs.wall) for runs in outcome.runs.values()] == [3, 3, 1]
+    assert outcome.ratio("shown") == 1.0
+
+
+# ---- growth
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    "All works at two sizes, in this process"
+    folder = tmp_path_factory.mktemp("scale")
+    (folder / "large.mkv").write_bytes(bytes(3 << 20))
+    sizes = [
+        (0, 3 << 20, scale.LARGE_FILE),
+        (0, 20, scale.STORE + scale.RESULTS),
+        (20, 50, scale.STORE + scale.RESULTS),
+    ]
+    return {
+        (work.name, size): scale._do(work.name, scale.Place(folder, before, size))
+        for before, size, works in sizes
+        for work in works
+    }
+
+
+@pytest.mark.parametrize("name", scale.WORKS)
+def test_each_work_counts_what_is_there(grown, name):
+    runs = [run for (work, _), run in grown.items() if work == name]
+    assert all(run.count > 0 and run.seconds > 0 and run.memory > 1 << 20 for run in runs)
+    if scale.WORKS[name].unit in ("object", "row"):
+        assert [run.count for run in runs] in ([20, 50], [20, 30])
+
+
+def test_a_store_grows_in_processes_of_their_own_and_is_gone_at_the_end(tmp_path):
+    told = tmp_path / "told.json"
+    options = ["list", "--sizes", "5", "9", "--large", "2000000", "--folder", tmp_path, "--json", told]
+    command = [sys.executable, "-m", "benchmarks.scale", *options]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120).stdout
+    works = {work["name"]: work["runs"] for work in json.loads(told.read_text())["works"]}
+    assert [run["count"] for run in works["list"]] == [5, 9] and [run["count"] for run in works["put_many"]] == [5, 4]
+    assert all(1 << 20 < run["memory"] < scale.MEMORY for runs in works.values() for run in runs)
+    assert all(name in shown for name in works) and "verify, size" not in works
+    assert list(tmp_path.iterdir()) == [told]
+
+
+def measured(size, seconds, memory=0):
+    return scale.Measured(size, 1, seconds, seconds, memory)
+
+
+@pytest.mark.parametrize(
+    "last, faults",
+    [
+        (measured(1_000_000, 1.9), []),
+        (measured(1_000_000, 2.1), ["grows by 2.1, which is more than 2.0"]),
+        (measured(1_000_000, 1.0, 100_000_001), ["takes more than 100 MB"]),
+    ],
+)
+def test_what_grows_faster_than_a_search_or_takes_much_memory_is_a_fault(last, faults):
+    growth = scale.Growth(scale.STORE[0], [measured(10_000, 1.0), last])
+    assert growth.faults == faults
+    assert ("FAULT" in "".join(scale.table([growth]))) == bool(faults)
+
+
+# ---- what is told
+
+
+def test_the_page_and_the_readme_say_what_the_files_say():
+    told, growth = telling.ratios(), telling.scale()
+    readme, page = (ROOT / "README.md").read_text(), json.loads((ROOT / "nbs" / "64_speed.ipynb").read_text())
+    shown = "".join(
+        "".join(output["data"].get("text/markdown", ""))
+        for cell in page["cells"]
+        for output in cell.get("outputs", [])
+        if "data" in output
+    )
+    assert telling.figures(told, growth) in readme
+    assert telling.figures(told, growth) in shown and telling.targets_table(told) in shown
+    assert telling.machine(told) in shown and telling.machine(growth) in shown
+
+
+def test_results_carry_what_they_depend_on_and_name_nobody():
+    wanted = {"date", "cores", "processor", "system", "file system", "Python", "SQLite"}
+    for told in (telling.ratios(), telling.scale()):
+        assert wanted <= told["machine"].keys()
+        assert not any(name in json.dumps(told) for name in (platform.node(), "/tmp", "/home", "/root"))
+
+
+def test_a_missed_target_is_told():
+    work = {"name": "put_many", "targets": [{"other": "floor", "wanted": 0.85, "measured": 0.5}]}
+    assert "0.50, missed" in telling.targets_table({"works": [work]})

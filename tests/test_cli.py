@@ -97,7 +97,7 @@ SAID = [  # In an order in which each has something to say
     *("snapshot", "doctor", "gc", "explain HASH", "pin-free", "trash list", "publish HASH a.png", "sync"),
     *("sync --dry-run", "unpublish a.png", "rebuild", "add a.png", "demo --folder d", "results list"),
     *("results show HASH2", "results verify", "results export", "trash purge --yes", "rm HASH --force"),
-    *("trash restore HASH", "report page.html", "move new"),
+    *("trash restore HASH", "push other", "pull other", "report page.html", "move new"),
     *("lineage HASH2", "import-results analysis.db --into all.db"),
 ]
 

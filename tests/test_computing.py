@@ -172,9 +172,10 @@ def test_a_memo_that_cannot_be_used_is_done_without(path, episode, damage):
 def test_fault_54_pickle(path, episode, how):
     other = str(path.with_name("m"))
     given = {"its own": True, "a path": other, "none": False, "a memo": Memo(other)}[how]
-    with MediaAnalysisStorage(path, memo=given) as storage:
+    with MediaAnalysisStorage(path, memo=given, durability="none") as storage:
         storage.get_or_compute(episode, {}, nothing)
         with pickle.loads(pickle.dumps(storage)) as again:
+            assert again.durability == "none"
             assert again.get_or_compute(episode, {}, nothing).hit
     if how == "a memo":
         given.close()

@@ -9,7 +9,7 @@ import pytest
 from on_disk import unprivileged
 
 import cjm_media_storage
-from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors, inside, open_inside
+from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors, inside, open_inside, real_path
 from cjm_media_storage.storage import NoSpace, ReadOnlyStore, UnsafePath
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
@@ -127,3 +127,39 @@ def test_fault_55_a_refused_chmod_is_tolerated(open_folder):
     (open_folder / "of-root").touch()
     with unprivileged():
         DISK.chmod(open_folder / "of-root", 0o600)
+
+
+def test_a_rename_that_may_not_replace_does_not_trust_its_own_look(tmp_path, monkeypatch):
+    "Somebody takes the name between the look and the rename"
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    with pytest.raises(FileExistsError):
+        Disk(rename_flags=False).rename_new(tmp_path / "a", tmp_path / "b")
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["a", "b"]
+
+
+def test_a_folder_that_is_there_is_not_made(tmp_path):
+    assert DISK.make_folder(tmp_path / "a" / "b") == [os.fspath(tmp_path), os.fspath(tmp_path / "a")]
+    (tmp_path / "a").chmod(0o700)
+    assert DISK.make_folder(tmp_path / "a" / "b") == DISK.make_folder(tmp_path / "a") == DISK.make_folder("/") == []
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_real_path_is_that_of_python(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("folder/gone")
+    for name in ("folder", "folder/file", "link", "link/file", "link/gone", "loop", "dangling", "link/../folder"):
+        assert real_path(tmp_path / name) == os.path.realpath(tmp_path / name)
+
+
+def test_writing_out_early_promises_nothing(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        file.write(b"a film")
+        for disk in (DISK, Disk(early_sync=False)):
+            disk.begin_sync(file.fileno(), 0, 6)
+    DISK.begin_sync(-1, 0, 6)
+    assert (tmp_path / "a").read_bytes() == b"a film"

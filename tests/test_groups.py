@@ -362,7 +362,7 @@ def remembered(store, tmp_path, monkeypatch):
 
 
 def test_unchanged_files_are_not_read_again(store, remembered, monkeypatch):
-    monkeypatch.setattr("cjm_media_storage.groups.take", None)
+    monkeypatch.setattr("cjm_media_storage.arrivals.read_small", None)
     remembered[3].chmod(0o600)  # another time of change: it is not known
     results = store.put_many(remembered[:3])
     assert [outcome.result.created for outcome in results] == [False] * 3
@@ -372,6 +372,7 @@ def test_unchanged_files_are_not_read_again(store, remembered, monkeypatch):
 
 def test_known_bytes_cost_no_temporary_file(store, remembered, monkeypatch):
     monkeypatch.setattr(Staging, "new", None)
+    monkeypatch.setattr(Staging, "write", None)
     with ContentStore(store.root, memo=False) as forgetful:
         contents = [*remembered, b"poster 1", iter([b"poster 2"])]
         assert [outcome.result.created for outcome in forgetful.put_many(contents)] == [False] * 7

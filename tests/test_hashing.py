@@ -9,9 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cjm_media_storage import hashing
 from cjm_media_storage.errors import InvalidHash
 from cjm_media_storage.hashing import (
+    BLOCK,
     CHUNK,
+    LARGE,
     Hasher,
     hash_bytes,
     hash_dict_canonical,
@@ -113,6 +116,41 @@ def test_hasher_does_not_care_how_bytes_come(content, cuts):
         start = max(start, cut)
     assert (hasher.hash, hasher.size) == (hash_bytes(content), len(content))
     assert verify_hash(content, hasher.hash)
+
+
+# ---- read ahead
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, LARGE + BLOCK])
+def test_a_large_file_is_read_ahead_and_has_the_same_hash(tmp_path, size):
+    content = bytes(range(251)) * (size // 251 + 1)
+    (tmp_path / "film.mkv").write_bytes(content[:size])
+    assert hash_file(tmp_path / "film.mkv") == hash_bytes(content[:size])
+
+
+@given(content=st.binary(max_size=40))
+def test_blocks_that_are_read_ahead_keep_their_order(tmp_path_factory, content):
+    film = tmp_path_factory.getbasetemp() / "ahead.mkv"
+    film.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch, open(film, "rb", buffering=0) as file:
+        patch.setattr(hashing, "BLOCK", 7)
+        assert Hasher().read_ahead(file).hash == hash_bytes(content)
+
+
+def test_an_error_of_what_is_read_ahead_is_raised():
+    with open("/proc/self/mem", "rb", buffering=0) as file, pytest.raises(OSError):  # nothing is mapped at 0
+        Hasher().read_ahead(file)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_reads_into_a_buffer_of_its_own(tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"the child's")
+    hashing.buffer()[:6] = b"parent"
+    if (child := os.fork()) == 0:
+        hash_file(tmp_path / "film.mkv")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert bytes(hashing.buffer()[:6]) == b"parent"
 
 
 # ---- hash strings

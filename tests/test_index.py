@@ -7,6 +7,7 @@ import pytest
 
 from cjm_media_storage.errors import ObjectNotFound
 from cjm_media_storage.index import Entry, Index, NewReference, NewSource, without_credentials
+from cjm_media_storage.storage import ContentStore
 
 DIGEST = "ab" * 32
 
@@ -147,3 +148,12 @@ def test_fault_27_a_row_that_took_the_number_of_another_gets_nothing_of_it(index
         index.commit(gone, reference=NewReference("movie:1"))
     index.correct(gone._replace(size=99))
     assert (index.entries("cd" * 32), index.references("1", ())) == ([other], [])
+
+
+def test_a_namespace_that_holds_something_durable_is_known_by_what_came_last(tmp_path):
+    with ContentStore(tmp_path / "store") as store:
+        assert not store._index.held_lately("assets")
+        store.put(b"a cache may lose it", durability="none")
+        assert not store._index.held_lately("assets")
+        store.put(b"a poster")
+        assert (store._index.held_lately("assets"), store._index.held_lately("actors")) == (True, False)

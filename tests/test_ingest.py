@@ -1,5 +1,6 @@
 "Bytes on their way in: everything that can go wrong before they are stored."
 
+import errno
 import io
 import os
 import socket
@@ -84,7 +85,8 @@ def test_known_bytes_cost_no_temporary_file(store, tmp_path, monkeypatch):
     for name, size in (("small", 1000), ("large", 2 * SMALL)):
         (tmp_path / name).write_bytes(os.urandom(size))
         store.put(tmp_path / name)
-        monkeypatch.setattr(Staging, "file", None)
+        monkeypatch.setattr(Staging, "new", None)
+        monkeypatch.setattr(Staging, "write", None)
         assert not store.put(tmp_path / name).created
         assert not store.put((tmp_path / name).read_bytes()).created
         monkeypatch.undo()
@@ -231,7 +233,7 @@ def test_fault_19_other_bytes_than_expected(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "call", ["create", "write", "copy", "chmod", "sync_file", "link", "make_folder", "sync_folder"]
+    "call", ["create", "write", "copy", "chmod", "sync_file", "rename_new", "make_folder", "sync_folder"]
 )
 def test_fault_20_a_full_disk_leaves_a_store_that_works(tmp_path, call):
     ContentStore(tmp_path / "store").close()  # so that the disk is full for the puts only
@@ -335,3 +337,42 @@ def test_a_store_that_may_not_be_written_to_does_not_blame_the_source(open_folde
         for content in (open_folder / "film.mkv", b"a poster"):
             with pytest.raises(ReadOnlyStore, match="staging"):
                 store.put(content)
+
+
+def _is_open(path):
+    "Has this process a descriptor of the file `path`?"
+    return path in {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+
+
+@pytest.mark.parametrize("reflink", [True, False])
+def test_a_large_copy_is_synced_while_it_is_open(tmp_path, reflink):
+    "A write that failed is told to who has the file open: after the last close, the kernel may forget it"
+
+    class Watched(Disk):
+        def sync_file(self, path):
+            if "staging" in os.fspath(path):
+                synced.append(_is_open(os.fspath(path)))
+            super().sync_file(path)
+
+    synced = []
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    with ContentStore(tmp_path / "store", disk=Watched(reflink=reflink)) as store:
+        store.put(tmp_path / "film.mkv")
+        assert synced[0] is True
+        synced.clear()
+        store.put(tmp_path / "film.mkv", durability="none", namespace="actors")
+        assert synced == []
+
+
+def test_a_large_copy_that_cannot_be_synced_is_no_fault_of_its_source(tmp_path):
+    class Broken(Disk):
+        def sync_file(self, path):
+            if "staging" in os.fspath(path):
+                raise OSError(errno.EIO, "Input/output error")
+            super().sync_file(path)
+
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    with ContentStore(tmp_path / "store", disk=Broken()) as store:
+        with pytest.raises(OSError, match="Input/output error"):
+            store.put(tmp_path / "film.mkv")
+        assert (len(store), staged(store)) == (0, [])

@@ -10,8 +10,8 @@ from cjm_media_storage.storage import MediaProcessingStorage
 
 
 @pytest.fixture
-def storage(path):
-    with MediaProcessingStorage(path) as storage:
+def storage(address):
+    with MediaProcessingStorage(address) as storage:
         yield storage
 
 

@@ -19,10 +19,10 @@ pytestmark = [pytest.mark.kills, pytest.mark.skipif(strace is None, reason="stra
 
 KILL, FULL, BROKEN = "signal=KILL", "error=ENOSPC", "error=EIO"
 WHAT_HAPPENS = [  # at which calls, and at each how many-th of them: SQLite makes many that are alike
-    (KILL, ["write", "fsync", "syncfs", "link", "rename", "unlink", "mkdir", "ftruncate"], 1),
+    (KILL, ["write", "fsync", "syncfs", "link", "rename", "renameat2", "unlink", "mkdir", "ftruncate"], 1),
     (KILL, ["fdatasync"], 1),
     (KILL, ["pwrite64"], 7),
-    (FULL, ["write", "link", "rename", "mkdir", "ftruncate"], 1),
+    (FULL, ["write", "link", "rename", "renameat2", "mkdir", "ftruncate"], 1),
     (FULL, ["pwrite64"], 13),
     (BROKEN, ["fsync", "syncfs"], 1),
     (BROKEN, ["fdatasync"], 1),

@@ -30,9 +30,9 @@ def test_the_order_of_a_durable_put(tmp_path):
         store._index.commit = lambda *args, **options: calls.append(("commit", ())) or commit(*args, **options)
         final = store.put(b"a poster").path
 
-    order = [name for name, _ in calls if name in ("write", "sync_file", "link", "commit")]
-    assert order == ["write", "sync_file", "link", "commit"]
-    linked = calls.index(next(call for call in calls if call[0] == "link"))
+    order = [name for name, _ in calls if name in ("write", "sync_file", "rename_new", "commit")]
+    assert order == ["write", "sync_file", "rename_new", "commit"]
+    linked = calls.index(next(call for call in calls if call[0] == "rename_new"))
     committed = calls.index(("commit", ()))
     staged, target = calls[linked][1]
     assert target == final
@@ -56,6 +56,8 @@ def test_a_folder_that_another_thread_made_is_not_taken_for_durable(tmp_path):
         shard = f"assets/{first[:2]}/{first[2:4]}"
         assert synced(first) == [shard, f"assets/{first[:2]}", "assets", "."]
         assert synced(second) == [f"assets/{second[:2]}/{second[2:4]}", f"assets/{first[:2]}"]
+        other = next(digest for digest in contents if digest[:2] != first[:2])
+        assert synced(other) == [f"assets/{other[:2]}/{other[2:4]}", f"assets/{other[:2]}", "assets"]
         store._index.database.execute("UPDATE objects SET digest = ? WHERE digest = ?", (first[:4] + "0" * 60, second))
         (store.root / shard / f"{first}").unlink()
         assert synced(first) == [shard]

@@ -20,7 +20,7 @@ WORK = {  # What comes before, and what is looked at
 }
 CAREFUL = {"restore", "put what was deleted"}  # They sync more than they need to, since they cannot know what is synced
 
-ABILITIES = [{}, {"hardlink": False}, {"syncfs": False}]
+ABILITIES = [{}, {"hardlink": False}, {"syncfs": False}, {"rename_flags": False}]
 
 
 class Forgetful(Tape):
@@ -104,7 +104,7 @@ def perform(disk, before, step):
 
 
 @pytest.mark.parametrize("work", WORK)
-@pytest.mark.parametrize("abilities", ABILITIES, ids=["plain", "no links", "no syncfs"])
+@pytest.mark.parametrize("abilities", ABILITIES, ids=["plain", "no links", "no syncfs", "no flags of rename"])
 def test_the_order_of_calls_and_that_every_sync_is_needed(tmp_path, work, abilities):
     calls = perform(Tape(tmp_path / "whole", **abilities), *WORK[work])
     assert out_of_order(calls) == []

@@ -16,7 +16,13 @@ from cjm_media_storage.processing import MediaProcessingRow, MediaProcessingStor
 
 
 @pytest.fixture
-def storage(path):
+def storage(address):
+    with MediaProcessingStorage(address) as storage:
+        yield storage
+
+
+@pytest.fixture
+def on_file(path):
     with MediaProcessingStorage(path) as storage:
         yield storage
 
@@ -173,9 +179,9 @@ def test_a_replaced_job_may_come_back(storage):
     assert (storage.delete("job_1"), storage.delete("job_1")) == (1, 0)
 
 
-def test_find_uses_an_index(storage):
+def test_find_uses_an_index(on_file):
     sql = "EXPLAIN QUERY PLAN SELECT * FROM processing_jobs WHERE input_hash = ? AND action = ? AND config_hash = ?"
-    assert "USING INDEX" in query(storage.db_path, sql, A, "convert", B)[0][-1]
+    assert "USING INDEX" in query(on_file.db_path, sql, A, "convert", B)[0][-1]
 
 
 # ---- files of older programs
@@ -315,6 +321,6 @@ def test_fault_61_job_replaced_by_an_older_program_stays_readable(path, user):
         assert storage.get_by_job_id("job_0").metadata == {"ours": True}
 
 
-def test_columns_of_the_first_release_keep_their_order(storage):
-    columns = [row[1] for row in query(storage.db_path, "PRAGMA table_info(processing_jobs)")]
+def test_columns_of_the_first_release_keep_their_order(on_file):
+    columns = [row[1] for row in query(on_file.db_path, "PRAGMA table_info(processing_jobs)")]
     assert columns == [*COLUMNS.split(", "), "config_hash"]

@@ -15,9 +15,10 @@ from test_schema import VERSION_1
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.guarding import IndexDatabase
-from cjm_media_storage.layout import object_path
+from cjm_media_storage.layout import digest_of, object_path
 from cjm_media_storage.locks import FileLock
 from cjm_media_storage.rebuilding import rebuild_index
+from cjm_media_storage.renewing import NewIndex
 from cjm_media_storage.snapshots import check_snapshot, facts_of, read_snapshot, snapshot
 from cjm_media_storage.storage import (
     ContentStore,
@@ -49,7 +50,8 @@ def mortal(name):
         return getattr(Disk, name)(self, *args, **options)
     return call
 
-for name in ("rename", "rename_new", "unlink", "link", "sync_file", "sync_folder", "write", "make_folder"):
+syncs = ("sync_file", "sync_folder", "sync_filesystem")
+for name in ("rename", "rename_new", "unlink", "link", *syncs, "write", "make_folder"):
     setattr(Mortal, name, mortal(name))
 """
 
@@ -343,9 +345,35 @@ def test_the_names_of_what_is_found_are_durable_too(root):
             synced.append(Path(path))
             super().sync_folder(path)
 
-    rebuild_index(root, disk=Noting())
+    rebuild_index(root, disk=Noting(syncfs=False))
     folder = (root / object_path("assets", HASH[7:], "jpg")).parent
     assert {folder, folder.parent, folder.parent.parent, root, root / ".store" / "trash" / "actors"} <= set(synced)
+
+
+@pytest.mark.parametrize("level, syncs", [("hash", 1), ("size", 0)])
+def test_where_the_file_system_can_be_synced_it_is_once_before_the_index_has_its_name(root, level, syncs):
+    order = []
+
+    class Noting(Disk):
+        def sync_filesystem(self, fd):
+            assert os.path.samestat(os.fstat(fd), os.stat(root))
+            order.append("synced")
+            super().sync_filesystem(fd)
+
+        def sync_file(self, path):
+            assert ".store" in Path(path).parts
+            super().sync_file(path)
+
+        def link(self, source, target):
+            order.append(Path(target).name)
+            super().link(source, target)
+
+    disk = Noting()
+    if not disk.can_sync_filesystem:
+        pytest.skip("this system cannot sync a file system as a whole")
+    assert rebuild_index(root, level=level, disk=disk).objects == 1
+    assert order[:syncs] == ["synced"] * syncs and order[-1] == "index.db"
+    assert "synced" not in order[syncs:]
 
 
 def test_fault_44_killed_at_any_step_the_store_needs_it_again_or_is_whole(root, quick, program):
@@ -423,3 +451,17 @@ def test_fault_50_many_facts_need_little_memory(root, program):
         root,
     )
     assert int(more) < 25_000  # kB
+
+
+def test_a_rebuilding_asks_for_objects_in_the_order_in_which_it_found_them(tmp_path, monkeypatch):
+    def recalled(new, con, fact):
+        told.append((fact["kind"], fact["digest"]))
+        return recall(new, con, fact)
+
+    told, recall = [], NewIndex.recall
+    monkeypatch.setattr(NewIndex, "recall", recalled)
+    with ContentStore(tmp_path / "store") as store:
+        put = [digest_of(store.put(b"%d" % n, source=f"https://example.org/{n}").hash) for n in range(9)]
+    rebuild_index(tmp_path / "store")
+    assert [digest for kind, digest in told if kind == "object"] == sorted(put) != put
+    assert [digest for kind, digest in told if kind == "source"] == put

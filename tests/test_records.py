@@ -28,7 +28,13 @@ from cjm_media_storage.records import from_json, from_path, to_json, to_path
 
 
 @pytest.fixture
-def storage(kind, path):
+def storage(kind, address):
+    with kind.storage(address) as storage:
+        yield storage
+
+
+@pytest.fixture
+def on_file(kind, path):
     with kind.storage(path) as storage:
         yield storage
 
@@ -85,11 +91,11 @@ def test_json_in_the_file_is_plain(kind, path):
 
 
 @pytest.mark.parametrize("old", [None, ""], ids=repr)
-def test_null_and_empty_text_of_older_programs_are_none(kind, storage, path, old):
-    save(kind, storage, kind.row(metadata={"a": 1}))
+def test_null_and_empty_text_of_older_programs_are_none(kind, on_file, path, old):
+    save(kind, on_file, kind.row(metadata={"a": 1}))
     with closing(sqlite3.connect(path)) as con, con:
         con.execute(f"UPDATE {kind.table} SET metadata = ?", (old,))
-    assert kind.get(storage, kind.row()).metadata is None
+    assert kind.get(on_file, kind.row()).metadata is None
 
 
 class Label(Enum):
@@ -170,17 +176,17 @@ def test_fault_58_garbage_hash_is_refused_before_a_write(kind, storage, wrong):
     assert len(storage) == 0
 
 
-def test_fault_58_garbage_of_an_older_program_stays_readable(kind, storage, path, tmp_path):
+def test_fault_58_garbage_of_an_older_program_stays_readable(kind, on_file, path, tmp_path):
     film = tmp_path / "film.mkv"
     film.write_bytes(b"a film")
     row = kind.row(**{kind.paths[0]: str(film)})
-    save(kind, storage, row)
+    save(kind, on_file, row)
     with closing(sqlite3.connect(path)) as con, con:
         con.execute(f"UPDATE {kind.table} SET {kind.hashes[0]} = 'abc'")
-    [found] = storage.list_jobs()
+    [found] = on_file.list_jobs()
     assert getattr(found, kind.hashes[0]) == "abc"
-    assert list(storage) == [found]
-    assert kind.verify(storage, row) is False
+    assert list(on_file) == [found]
+    assert kind.verify(on_file, row) is False
 
 
 # ---- paths
@@ -235,13 +241,13 @@ def test_path_that_is_none_is_refused(kind, storage, wrong):
 # ---- rows
 
 
-def test_ids_are_stable_and_the_rest_is_new(kind, storage, path):
+def test_ids_are_stable_and_the_rest_is_new(kind, storage):
     for n in range(3):
         save(kind, storage, kind.row(n))
     ids = f"SELECT id, {kind.paths[0]} FROM {kind.table} ORDER BY id"
-    before = query(path, ids)
+    before = storage._database.fetch(ids)
     save(kind, storage, kind.row(1, metadata={"second": True}))
-    assert query(path, ids) == before
+    assert storage._database.fetch(ids) == before
     assert kind.get(storage, kind.row(1)).metadata == {"second": True}
 
 
@@ -258,7 +264,7 @@ def test_list_holds_a_hundred_unless_told(kind, storage):
     assert len(storage.list_jobs()) == 100 and len(storage) == 150
 
 
-def test_list_uses_an_index(kind, storage, path):
+def test_list_uses_an_index(kind, on_file, path):
     sql = f"EXPLAIN QUERY PLAN SELECT * FROM {kind.table} ORDER BY created_at DESC, id DESC LIMIT 100"
     assert not any("TEMP B-TREE" in row[-1] for row in query(path, sql))
 
@@ -425,7 +431,7 @@ def test_two_storages_on_one_file(path):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_fault_60_eight_processes_open_a_fresh_file_and_save(kind, path, program, method):
+def test_fault_60_eight_processes_open_a_fresh_database_and_save(kind, address, tmp_path, program, method):
     program(
         """
         import sys
@@ -444,24 +450,58 @@ def test_fault_60_eight_processes_open_a_fresh_file_and_save(kind, path, program
             in_processes(8, work, *sys.argv[1:3], method=sys.argv[3])
         """,
         kind.name,
-        path,
+        address,
         method,
     )
-    assert os.listdir(path.parent) == ["results.db"]
-    with kind.storage(path) as storage:
+    assert set(os.listdir(tmp_path)) <= {"results.db"}
+    with kind.storage(address) as storage:
         assert len(storage) == 81
         if kind.name == "processing":
             assert all(storage.get_by_job_id(f"shared {n} {i}") for n in range(8) for i in range(10))
 
 
-def test_fault_54_pickle_names_the_file(kind, storage, path):
+def test_durability_none_loses_the_newest_first_and_damages_nothing(kind, path, tmp_path):
+    with kind.storage(path, durability="none") as storage:
+        assert storage._database.fetch("PRAGMA synchronous") == [(1,)]  # NORMAL: commits are not synced
+        for n in range(12):
+            save(kind, storage, kind.row(n))
+        saved = list(storage)
+        log = path.with_name(f"{path.name}-wal").read_bytes()
+        kept = []
+        for n in range(21):
+            end = len(log) * n // 20
+            left = tmp_path / str(n) / path.name  # what a disk may hold after a power cut
+            left.parent.mkdir()
+            left.write_bytes(path.read_bytes())
+            left.with_name(f"{path.name}-wal").write_bytes(log[:end] + bytes(len(log) - end))
+            assert query(left, "PRAGMA integrity_check") == [("ok",)]
+            with kind.storage(left) as after:
+                kept.append(len(after))
+                assert list(after) == saved[: kept[-1]]
+    assert kept == sorted(kept) and kept[0] < 12 == kept[-1]
+    with kind.storage(path) as storage:
+        assert list(storage) == saved  # a program that ends loses nothing
+
+
+def test_durability_is_full_or_none(kind, path):
+    with pytest.raises(ValueError, match="'batch'"):
+        kind.storage(path, durability="batch")
+    assert not path.exists()
+    with kind.storage(path, durability="none") as storage, pickle.loads(pickle.dumps(storage)) as copy:
+        assert storage.durability == copy.durability == "none"
+    with kind.storage(path) as storage, pickle.loads(pickle.dumps(storage)) as copy:
+        assert storage.durability == copy.durability == "full"
+        assert storage._database.fetch("PRAGMA synchronous") == [(3,)]
+
+
+def test_fault_54_pickle_names_the_database(kind, storage, address):
     save(kind, storage, kind.row())
     with pickle.loads(pickle.dumps(storage)) as copy:
         assert list(copy) == list(storage)
-    assert repr(storage) == f"{type(storage).__name__}({str(path)!r})"
+    assert repr(storage) == f"{type(storage).__name__}({str(address)!r})"
 
 
-def test_fault_54_storage_goes_to_a_pool_of_processes(kind, path, program):
+def test_fault_54_storage_goes_to_a_pool_of_processes(kind, address, tmp_path, program):
     program(
         """
         import sys
@@ -480,13 +520,13 @@ def test_fault_54_storage_goes_to_a_pool_of_processes(kind, path, program):
                 assert len(storage) == 6
         """,
         kind.name,
-        path,
+        address,
     )
-    assert os.listdir(path.parent) == ["results.db"]
+    assert set(os.listdir(tmp_path)) <= {"results.db"}
 
 
-def test_fault_54_use_after_close(kind, path):
-    with kind.storage(path) as storage:
+def test_fault_54_use_after_close(kind, address):
+    with kind.storage(address) as storage:
         save(kind, storage, kind.row())
     storage.close()
     for use in (storage.list_jobs, storage.__len__, lambda: list(storage), lambda: save(kind, storage, kind.row())):
@@ -494,15 +534,15 @@ def test_fault_54_use_after_close(kind, path):
             use()
 
 
-def test_a_thousand_calls_leak_no_descriptor(kind, storage, path):
-    save(kind, storage, kind.row())
+def test_a_thousand_calls_leak_no_descriptor(kind, on_file, path):
+    save(kind, on_file, kind.row())
     before = len(held_by(path)), len(os.listdir("/proc/self/fd"))
     for n in range(250):
-        kind.get(storage, kind.row(n))
-        kind.find(storage, kind.row())
-        storage.list_jobs(1)
+        kind.get(on_file, kind.row(n))
+        kind.find(on_file, kind.row())
+        on_file.list_jobs(1)
         with pytest.raises(InvalidHash):
-            save(kind, storage, kind.row(**{kind.hashes[0]: "garbage"}))
+            save(kind, on_file, kind.row(**{kind.hashes[0]: "garbage"}))
     assert (len(held_by(path)), len(os.listdir("/proc/self/fd"))) == before
 
 

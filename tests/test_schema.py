@@ -4,9 +4,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cjm_media_storage import schema
-from cjm_media_storage.index import Index, NewReference
+from cjm_media_storage.index import Entry, Index, NewReference
 
 VERSION_1 = [  # as the first version wrote it
     """CREATE TABLE objects (
@@ -98,3 +100,35 @@ def test_views_show_what_is_live(tmp_path):
         assert database.fetch("SELECT * FROM cache_image_files") == []
         assert index.totals() | {"objects": 0, "bytes": 0, "references": 0} == index.totals()
         assert index.entries(DIGEST) == [] and len(index.entries(DIGEST, trashed=True)) == 1
+
+
+USUAL = (1, "ab" * 32, "assets", "jpg", 8, 10**18, 1.7e9, 1.7e9, "", None, "live")
+ODD = [
+    "",
+    "..",
+    "/",
+    "a/b",
+    "_a",
+    "a-b",
+    "A",
+    "jpg\n",
+    "j/g",
+    "x" * 65,
+    "\ud800",
+    "trashed",
+    "live/",
+    "AB" * 32,
+    "zz" * 32,
+]
+ODD += ["ab" * 32 + "\n", b"jpg", None, 0, 5, -1, -(2**63), 2**63, 1e11, -1.0, float("nan"), float("inf")]
+
+
+@given(changes=st.dictionaries(st.integers(0, len(USUAL) - 1), st.sampled_from(ODD), max_size=3))
+@example({})
+@example({0: 2**63})
+@example({2: "a/b", 3: ""})
+@example({3: "g/", 8: ""})
+def test_a_row_is_as_sound_as_its_columns(changes):
+    row = [changes.get(n, value) for n, value in enumerate(USUAL)]
+    wrong = [name for name, value in zip(Entry._fields, row, strict=True) if schema.unsound("object", [name], [value])]
+    assert schema.unsound("object", Entry._fields, row) == (wrong[0] if wrong else "")

@@ -44,7 +44,8 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
         "benchmarks",
         "built",
         "crashes",
-        "formats",
+        "docs",
+        "format",
         "hammer",
         "hostile",
         "interleaving",
@@ -56,8 +57,11 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
         "peers",
         "plugins",
         "power",
+        "release",
         "settings",
+        "site",
         "style",
+        "types",
     }  # of the project as a whole
 
 

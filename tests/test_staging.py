@@ -30,14 +30,14 @@ def test_fault_57_without_locks_that_work_nothing_is_swept(store, tmp_path):
 def test_a_staging_folder_that_is_swept_before_it_is_locked(store, monkeypatch):
     "Whoever opened the store at that moment made a put fail"
 
-    def sweep_and_chmod(path, mode):
+    def make_and_sweep(path, mode):
+        mkdir(path, mode)
         if Path(path).parent.name == "staging" and not swept:
             swept.append(path)
             os.rmdir(path)
-        chmod(path, mode)
 
-    swept, chmod = [], os.chmod
-    monkeypatch.setattr(os, "chmod", sweep_and_chmod)
+    swept, mkdir = [], os.mkdir
+    monkeypatch.setattr(os, "mkdir", make_and_sweep)
     assert store.put(b"a poster").created
     assert len(swept) == 1
 

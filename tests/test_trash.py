@@ -606,3 +606,14 @@ def test_what_is_here_is_found_by_the_first_digits_of_its_hash(store):
     for prefix, error in (("0000", ObjectNotFound), ("000", InvalidHash), ("ABCD", InvalidHash)):
         with pytest.raises(error):
             store.trash.beginning(prefix)
+
+
+def test_what_is_in_the_trash_is_not_counted_as_live(tmp_path):
+    with ContentStore(tmp_path / "store") as store:
+        for n in range(3):
+            store.put(b"%d" % n * 10, source=f"https://example.org/{n}", owner="movie:1")
+        gone = store.put(b"gone", source="https://example.org/gone", owner="movie:1").hash
+        store.delete(gone, force=True)
+        counts = {"objects": 3, "bytes": 30, "sources": 3, "references": 3, "publications": 0, "trashed": 1}
+        assert store.stats() == counts
+    assert ContentStore(tmp_path / "empty").stats() == dict.fromkeys(counts, 0)

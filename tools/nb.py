@@ -4,8 +4,8 @@
     python tools/nb.py build    take edited text back into the notebooks, then make all that is made from them
 
 Building formats the notebooks, exports the package, runs the notebooks and keeps what they show, strips what
-would only be noise in a diff, and writes README.md and docs/CLI.md. `tests/test_built.py` and `tests/test_cli.py` fail
-when that was forgotten.
+would only be noise in a diff, and writes README.md, docs/CLI.md and docs/ERRORS.md. `tests/test_built.py`,
+`tests/test_cli.py` and `tests/test_docs.py` fail when that was forgotten.
 """
 
 import subprocess
@@ -79,7 +79,8 @@ def build():
     run("nbdev-test", "--save")
     run("nbdev-clean")
     readme()
-    run(Path(sys.executable).name, "tools/cli_page.py")
+    for page in ("cli_page", "errors_page"):
+        run(Path(sys.executable).name, f"tools/{page}.py")
 
 
 if __name__ == "__main__":

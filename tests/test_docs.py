@@ -1,0 +1,100 @@
+"The pages: their links lead somewhere, their examples run, and what is computed from the code is up to date."
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+from links import ROOT, anchors, broken, links, pages
+
+from cjm_media_storage import errors, storage
+
+PROSE = [path for path in pages() if path.suffix == ".md"]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path, kind):
+    "The examples of a kind on a page"
+    return [text for found, text in BLOCK.findall((ROOT / path).read_text()) if found == kind]
+
+
+@pytest.mark.parametrize("path", pages(), ids=str)
+def test_every_link_inside_the_project_leads_somewhere(path):
+    assert list(broken(ROOT / path)) == []
+
+
+def test_a_link_to_nowhere_is_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A page\n[a](gone.md) [b](#here) [c](#a-page) [d](page.md#a-page) [e](https://example.org) `[f](f)`\n"
+    )
+    assert list(broken(page)) == ["gone.md", "#here"] and anchors(page) == {"a-page"}
+
+
+def test_every_page_is_reached_from_the_readme():
+    seen, to_see = set(), [ROOT / "README.md"]
+    while to_see:
+        path = to_see.pop()
+        if path in seen or path.suffix not in (".md", ".ipynb"):
+            continue
+        seen.add(path)
+        to_see += [(path.parent / link.partition("#")[0]).resolve() for link in links(path) if "://" not in link]
+    assert {ROOT / path for path in pages()} - seen == {ROOT / "tests" / "POWER.md"}  # whose text README.md shows
+
+
+def test_the_page_of_all_errors_is_up_to_date():
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        from errors_page import PAGE, page, raised_in
+    finally:
+        sys.path.pop(0)
+    assert PAGE.read_text() == page(), "run `python tools/errors_page.py`"
+    assert [name for name, modules in raised_in().items() if not modules] == ["StorageError"]
+
+
+def test_every_error_is_public_says_when_and_shows_what_it_carries():
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        assert issubclass(error, errors.StorageError) and error.__doc__ and name in storage.__all__, name
+        made = error(*(f"<{field}>" for field in error.fields))
+        assert [getattr(made, field) for field in error.fields] == [f"<{field}>" for field in error.fields]
+        assert all(f"<{field}>" in str(made) for field in re.findall(r"\{(\w+)", error.template))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PROSE if path.name != "README.md" and blocks(path, "python")], ids=str
+)
+def test_python_examples_print_what_the_page_says(path, here):
+    "Those of README.md are run by the build, of which `test_built` is the test"
+    program = "\n".join(blocks(path, "python"))
+    command = [sys.executable, "-W", "error", "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == "".join(blocks(path, "text"))
+
+
+def beginning_with(digits):
+    "A content whose hash begins so"
+    contents = (f"cover {n}".encode() for n in count())
+    return next(content for content in contents if hashlib.sha256(content).hexdigest().startswith(digits))
+
+
+def test_shell_examples_of_the_readme_run(here):
+    "But for those that install the project, which .ci/run does"
+    (example,) = [text for text in blocks("README.md", "sh") if "venv" not in text]
+    (digits,) = set(re.findall(r"show (\w+)", example))
+    for folder, content in (("Music", b"a song"), ("Pictures", beginning_with(digits)), ("Downloads", b"not stored")):
+        (here / folder).mkdir()
+        (here / folder / "a file").write_bytes(content)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "HOME": str(here), "PATH": path, "PYTHONPATH": str(ROOT)}
+    example = example.replace("media-storage ", f"{sys.executable} -m cjm_media_storage.cli ")
+    example = re.sub(r"(--missing) .*", r"\1 || test $? = 1  # something is", example)
+    command = ["bash", "-euxo", "pipefail", "-c", example]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert (here / "cover.jpg").read_bytes() == beginning_with(digits)

@@ -1,0 +1,38 @@
+"The types, as programs that use the library see them: tests/typed_use.py says what they are told."
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+USE = "tests/typed_use.py"
+
+
+def check(*command):
+    "Run a type checker of this environment; it may not look for a newer one of itself"
+    environment = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_mypy_sees_what_is_promised():
+    code, said = check("mypy", USE)
+    assert code == 0, said
+
+
+def test_pyright_sees_it_too_and_the_package_is_clean():
+    if shutil.which("node") is None:
+        pytest.skip("pyright needs node")
+    code, said = check("pyright", "--pythonpath", sys.executable)
+    assert code == 0, said
+
+
+def test_a_type_that_changes_is_noticed(tmp_path):
+    changed = tmp_path / "typed_use.py"
+    changed.write_text((ROOT / USE).read_text().replace("MediaAnalysisRow | None)", "MediaAnalysisRow)"))
+    code, said = check("mypy", str(changed))
+    assert code == 1 and said.count('Expression is of type "MediaAnalysisRow | None"') == 4, said
