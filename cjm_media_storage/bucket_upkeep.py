@@ -9,6 +9,7 @@ __all__ = ['BucketLooker', 'bucket_strangers', 'bucket_leftovers', 'BucketHealer
 # %% ../nbs/40f_bucket_upkeep.ipynb #aeb0f2bd
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -69,6 +70,9 @@ class BucketLooker:
 looker_of.register(BucketParts, BucketLooker)
 
 # %% ../nbs/40f_bucket_upkeep.ipynb #36fed63b
+_IN_SHARD = re.compile("[^/]+/[0-9a-f]{2}/", re.ASCII | re.IGNORECASE)
+
+
 def _judge(
     parts: BucketParts,
     page: list[Stat],
@@ -98,6 +102,7 @@ def bucket_strangers(
     parts: BucketParts,
     namespace: str | None = None,  # All, if None
     prefix: str = "",  # Only what is named so: lower-case hex digits
+    shards: bool = True,  # As in `Walk`: else only what lies above and beside the folders of the first level
 ) -> Iterator[tuple[list[Problem], int]]:
     "What lies among the objects in a bucket and is none, page by page"
     for name in parts.bucket.folders() if namespace is None else [namespace]:
@@ -105,6 +110,8 @@ def bucket_strangers(
             continue
         for page in parts.bucket.scan(f"{name}/{prefix[:2]}" if len(prefix) > 1 else name):
             wanted = [stat for stat in page if stat.key.rpartition("/")[2].lower().startswith(prefix)]
+            if not shards:
+                wanted = [stat for stat in wanted if not _IN_SHARD.match(stat.key)]
             problems = _judge(parts, wanted)
             if problems and wait_for_writers(parts):
                 places = {problem.path for problem in problems}

@@ -198,4 +198,3 @@ class ComputingStorage(ResultStorage[Row]):
         if not isinstance(memo, bool) and (memo.has_secret if isinstance(memo, Memo) else holds_secret(memo)):
             raise SecretInUrl(memo.path if isinstance(memo, Memo) else shown(memo))
         return {**options, "memo": memo.path if isinstance(memo, Memo) else memo}
-

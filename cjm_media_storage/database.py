@@ -203,8 +203,6 @@ class Queries:
 Plan = Callable[[sqlite3.Connection], Sequence[str]]  # The statements that bring a file up to date
 
 
-
-
 class Database(Queries, Connections):
     "A SQLite file, used from any thread, process and forked child"
 

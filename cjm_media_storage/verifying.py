@@ -373,6 +373,6 @@ def _run_by(
             if run.unavailable:
                 return
     if scope.hashes is None and not scope.prefix:
-        run.walk(Walk(store.parts, scope.namespace, shards=False))
+        run.walk(strangers(store.parts, scope.namespace, shards=False))
         _look_for_leftovers(store, run, scope)
     check_root(store.parts)
