@@ -360,6 +360,7 @@ class BucketPutting(Putting):
         self,
         spot: Spot,
         final: str,
+        stat: os.stat_result | None = None,  # There is no file
     ) -> Entry:
         "The row of an object whose bytes are in place"
         return spot.entry._replace(created_at=time.time(), boot="")

@@ -325,8 +325,8 @@ def rebuild_bucket(
         id = open_bucket(bucket, create=False)
         open_own(root, bucket, disk)
         fetch_snapshots(root, bucket, disk)
-        looking = partial(contextlib.nullcontext, partial(_prove, bucket)) if level == "hash" else believing
-        tree = Tree(partial(_walk, bucket), looking)
+        proving = partial(contextlib.nullcontext[Callable[[Found], Found]], partial(_prove, bucket))
+        tree = Tree(partial(_walk, bucket), proving if level == "hash" else believing)
         report = rebuild(root, id, tree, level, snapshot, threads or 16, progress or untold, False, disk)
         bucket.delete([OWNER])  # whoever opens it first with the new index is its owner
         return report
