@@ -306,6 +306,12 @@ def _prove(
     return found
 
 
+def _proving(
+    bucket: Bucket,
+) -> contextlib.AbstractContextManager[Callable[[Found], Found]]:
+    return contextlib.nullcontext(partial(_prove, bucket))
+
+
 def rebuild_bucket(
     url: str,  # 's3://bucket/prefix', of a store that nobody uses
     *,
@@ -325,8 +331,7 @@ def rebuild_bucket(
         id = open_bucket(bucket, create=False)
         open_own(root, bucket, disk)
         fetch_snapshots(root, bucket, disk)
-        proving = partial(contextlib.nullcontext[Callable[[Found], Found]], partial(_prove, bucket))
-        tree = Tree(partial(_walk, bucket), proving if level == "hash" else believing)
+        tree = Tree(partial(_walk, bucket), partial(_proving, bucket) if level == "hash" else believing)
         report = rebuild(root, id, tree, level, snapshot, threads or 16, progress or untold, False, disk)
         bucket.delete([OWNER])  # whoever opens it first with the new index is its owner
         return report
