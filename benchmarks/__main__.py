@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import floors, hashing, imports, ingest, machine, peers, reads, records, server
+from benchmarks import buckets, floors, hashing, imports, ingest, machine, peers, reads, records, server
 from benchmarks.harness import SCALES, Work, as_json, measure_all, scratch, table
 from benchmarks.material import Material, make
 
@@ -17,8 +17,9 @@ GROUPS = {
     "ingest": ingest,
     "reads": reads,
     "records": records,
-    "server": server,
     "imports": imports,
+    "server": server,
+    "bucket": buckets,
 }
 
 

@@ -351,6 +351,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'cjm_media_storage/bucket_upkeep.py'),
                                                  'cjm_media_storage.bucket_upkeep._prove': ( 'bucket_upkeep.html#_prove',
                                                                                              'cjm_media_storage/bucket_upkeep.py'),
+                                                 'cjm_media_storage.bucket_upkeep._proving': ( 'bucket_upkeep.html#_proving',
+                                                                                               'cjm_media_storage/bucket_upkeep.py'),
                                                  'cjm_media_storage.bucket_upkeep._walk': ( 'bucket_upkeep.html#_walk',
                                                                                             'cjm_media_storage/bucket_upkeep.py'),
                                                  'cjm_media_storage.bucket_upkeep.bucket_leftovers': ( 'bucket_upkeep.html#bucket_leftovers',

@@ -12,7 +12,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from cjm_media_storage.errors import (
@@ -112,7 +112,7 @@ class Bucket:
             raise MissingExtra("obstore", "s3") from e
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
         endpoint = self.options["endpoint"] or next(filter(None, map(os.environ.get, names)), None)
-        config: Any = {"endpoint": endpoint, "region": self.options["region"]}
+        config = {"endpoint": endpoint, "region": self.options["region"]}
         if self.options["checksum"]:
             config["checksum_algorithm"] = "sha256"
         timeout, retry = self.options["request_timeout"], timedelta(seconds=self.options["retry_timeout"])
@@ -120,7 +120,7 @@ class Bucket:
         return S3Store(
             self.name,
             prefix=self.prefix or None,
-            config={key: value for key, value in config.items() if value is not None},
+            config=cast(Any, {key: value for key, value in config.items() if value is not None}),
             client_options={
                 "timeout": timedelta(seconds=timeout),
                 "connect_timeout": timedelta(seconds=min(5.0, timeout)),

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from .bucket import PART, Bucket, Stat, open_key
 from .errors import CorruptObject, MissingObject, SourceChanged, StoreUnavailable
@@ -25,7 +25,7 @@ from .index import Entry, StoredObject
 from .ingest import SMALL, Content, Incoming, Known
 from .layout import ALGO
 from .objects import Objects
-from .putting import Putting, PutResult, Spot, Terms
+from .putting import PutResult, Putting, Spot, Terms
 from .staging import Staging
 
 # %% ../nbs/40c_bucket_objects.ipynb #5c9052dc
@@ -360,6 +360,7 @@ class BucketPutting(Putting):
         self,
         spot: Spot,
         final: str,
+        stat: os.stat_result | None = None,  # There is no file
     ) -> Entry:
         "The row of an object whose bytes are in place"
         return spot.entry._replace(created_at=time.time(), boot="")

@@ -172,7 +172,7 @@ class BucketParts(Parts):
             raise OtherIndex(self.bucket.url, f"that is {found}, and {self.index.database.path} is {mine}")
 
     def check_root(self) -> None:
-        "Raise `StoreUnavailable` if our folder or index is another one by now. The bucket is asked when something is missing"
+        "Raise `StoreUnavailable` if our folder or index is another one by now"
         try:
             same = os.path.samestat(os.stat(self._marker), self._marked)
         except (FileNotFoundError, NotADirectoryError) as e:

@@ -114,7 +114,7 @@ class BucketTrash(Trash):
         entry: Entry,
     ) -> None:
         "Remove the trashed bytes of an object that was put again"
-        # Whoever was killed while it deleted may have sent a DELETE that is still on its way: then these are the only bytes.
+        # Who was killed while it deleted may have a DELETE still on its way: then nothing else is left.
         if entry.state != "trashing":
             super().forget(entry)
 

@@ -70,6 +70,9 @@ class BucketLooker:
 looker_of.register(BucketParts, BucketLooker)
 
 # %% ../nbs/40f_bucket_upkeep.ipynb #36fed63b
+_IN_SHARD = re.compile("[^/]+/[0-9a-f]{2}/", re.ASCII | re.IGNORECASE)
+
+
 def _judge(
     parts: BucketParts,
     page: list[Stat],
@@ -94,15 +97,12 @@ def _judge(
     return problems
 
 
-_IN_SHARD = re.compile(r"[^/]+/([0-9a-f]{2})/(.*/)?\1[^/]*")  # What lies in a folder that begins its name
-
-
 @strangers.register
 def bucket_strangers(
     parts: BucketParts,
     namespace: str | None = None,  # All, if None
     prefix: str = "",  # Only what is named so: lower-case hex digits
-    shards: bool = True,  # Also what is named as the folders above it? Else only what no shard looks at
+    shards: bool = True,  # As in `Walk`: else only what lies above and beside the folders of the first level
 ) -> Iterator[tuple[list[Problem], int]]:
     "What lies among the objects in a bucket and is none, page by page"
     for name in parts.bucket.folders() if namespace is None else [namespace]:
@@ -110,7 +110,8 @@ def bucket_strangers(
             continue
         for page in parts.bucket.scan(f"{name}/{prefix[:2]}" if len(prefix) > 1 else name):
             wanted = [stat for stat in page if stat.key.rpartition("/")[2].lower().startswith(prefix)]
-            wanted = [stat for stat in wanted if shards or not _IN_SHARD.fullmatch(stat.key)]
+            if not shards:
+                wanted = [stat for stat in wanted if not _IN_SHARD.match(stat.key)]
             problems = _judge(parts, wanted)
             if problems and wait_for_writers(parts):
                 places = {problem.path for problem in problems}
@@ -305,6 +306,12 @@ def _prove(
     return found
 
 
+def _proving(
+    bucket: Bucket,
+) -> contextlib.AbstractContextManager[Callable[[Found], Found]]:
+    return contextlib.nullcontext(partial(_prove, bucket))
+
+
 def rebuild_bucket(
     url: str,  # 's3://bucket/prefix', of a store that nobody uses
     *,
@@ -324,8 +331,7 @@ def rebuild_bucket(
         id = open_bucket(bucket, create=False)
         open_own(root, bucket, disk)
         fetch_snapshots(root, bucket, disk)
-        looking = partial(contextlib.nullcontext, partial(_prove, bucket)) if level == "hash" else believing
-        tree = Tree(partial(_walk, bucket), looking)
+        tree = Tree(partial(_walk, bucket), partial(_proving, bucket) if level == "hash" else believing)
         report = rebuild(root, id, tree, level, snapshot, threads or 16, progress or untold, False, disk)
         bucket.delete([OWNER])  # whoever opens it first with the new index is its owner
         return report

@@ -290,8 +290,8 @@ class OtherIndex(StoreUnavailable):
     "A bucket that is kept by another index than the one it was opened with"
 
     template = (
-        "{root} is kept by another index: {reason}. Open it with the database that it was made with; if that is lost, make"
-        " a new one with cjm_media_storage.bucket_upkeep.rebuild_bucket({root!r}, database=…)"
+        "{root} is kept by another index: {reason}. Open it with the database that it was made with; if that is"
+        " lost, make a new one with cjm_media_storage.bucket_upkeep.rebuild_bucket({root!r}, database=…)"
     )
 
 

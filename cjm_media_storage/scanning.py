@@ -210,7 +210,7 @@ def strangers(
     parts: Parts,
     namespace: str | None = None,  # All, if None
     prefix: str = "",  # Only what is named so: lower-case hex digits
-    shards: bool = True,  # As `Walk`
+    shards: bool = True,  # As in `Walk`
 ) -> Iterator[tuple[list[Problem], int]]:
     "What lies among the objects and is none, and how many things changed while they were looked at, step by step"
     for suspects in Walk(parts, namespace, prefix, shards).steps():

@@ -13,8 +13,8 @@ from left import Before
 from on_disk import ODD_NAMES, Place, memory_disk
 from programs import Program
 from results import KINDS
-from servers import Unavailable, schema, start
 from s3 import CREDENTIALS, ENDPOINT, Server, why_not
+from servers import Unavailable, schema, start
 from stores import InBucket, OnDisk
 from words import open_words
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+import time
 from collections import Counter
 
 PATIENCE = 20  # Seconds for a thread that was told to end
@@ -42,4 +43,11 @@ class Before:
             gc.collect()
             for thread in self.started():
                 thread.join(PATIENCE)
+            self._wait_for_sockets()
         return self.opened() + [f"a thread: {thread}" for thread in self.started()]
+
+    def _wait_for_sockets(self):
+        "The client of a bucket closes its connections on threads of its own, a moment after it is dropped"
+        pause, until = threading.Event(), time.monotonic() + PATIENCE
+        while any(": socket:" in each for each in self.opened()) and time.monotonic() < until:
+            pause.wait(0.01)

@@ -255,7 +255,8 @@ def test_a_bucket_that_is_gone_is_no_missing_object(store, in_bucket):
         in_bucket.server.ask("DELETE", f"/{in_bucket.bucket}/{key}")
     with pytest.raises(StoreUnavailable, match="marker"):
         store.read(HASH)
-    assert verify(store).unavailable and not verify(store).problems
+    for level in ("presence", "size", "hash"):
+        assert verify(store, level).unavailable and not verify(store, level).problems
     in_bucket.server.ask("DELETE", f"/{in_bucket.bucket}")
     with pytest.raises(NoSuchBucket):
         store.put(b"another")

@@ -1,6 +1,7 @@
 "Verify, repair and a new index, in a bucket."
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,6 +37,16 @@ def test_verify_by_prefix_and_namespace(store, in_bucket):
         assert {each.path for each in verify(store, prefix=prefix).problems} == expected
     assert verify(store, namespace="actors").ok and verify(store, namespace="actors").checked == 10
     assert len(verify(store, namespace="assets").problems) == 8
+
+
+def test_by_an_executor(store, in_bucket):
+    "Each task opens the store again, by its URL; each finds what lies in its shards, and one looks beside them"
+    in_bucket.write(key_of(b"stray"), b"stray")
+    in_bucket.write("assets/notes.txt", b"mine")
+    in_bucket.remove(key_of(b"0"))
+    with ThreadPoolExecutor(4) as executor:
+        report = verify(store, executor=executor)
+    assert report.counts == {"missing": 1, "untracked": 1, "foreign": 1} and report.checked == 20
 
 
 def test_a_budget_and_a_record(store):
