@@ -9,6 +9,7 @@ __all__ = ['T', 'translate', 'translate_types', 'Statements', 'number_of', 'Post
 import contextlib
 import functools
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -341,7 +342,7 @@ class ServerLocks:
         self,
         database: PostgresDatabase,
     ) -> None:
-        self._schema, self._path = database.schema, database.path
+        self._schema, self._path, self._pid = database.schema, database.path, os.getpid()
         self._con = database.connect()
 
     def take(
@@ -372,5 +373,5 @@ class ServerLocks:
 
     def close(self) -> None:
         "Hold nothing, and end; a forked child that has a copy leaves it to its parent"
-        with contextlib.suppress(OSError):
+        if os.getpid() == self._pid:
             self._con.close()

@@ -170,6 +170,35 @@ def test_fault_54_fork_inside_a_transaction_leaves_that_to_the_parent(url, progr
     assert said == "1"
 
 
+def test_fault_54_fork_while_something_is_computed(url, program, tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    said = program(
+        """
+        import os, sys
+        from cjm_media_storage.storage import MediaAnalysisStorage
+
+        files = []
+        with MediaAnalysisStorage(sys.argv[1]) as storage:
+            def compute(path):
+                if os.fork() == 0:
+                    files.extend(os.open(path, os.O_RDWR) for _ in range(40))  # with the numbers of closed sockets
+                    raise KeyboardInterrupt
+                assert os.wait()[1] == 0
+                held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                return [{"locks": storage._database.fetch(held)[0][0]}], {}
+
+            try:
+                found = storage.get_or_compute(sys.argv[2], {}, compute)
+            except KeyboardInterrupt:
+                os._exit(any(os.read(fd, 9) != b"a film" for fd in files))
+            print(found.row.ranges[0]["locks"], len(storage))
+        """,
+        url,
+        tmp_path / "film.mkv",
+    )
+    assert said == "1 1"
+
+
 def test_fault_54_what_was_closed_stays_closed(url):
     storage = MediaAnalysisStorage(url)
     storage.close()
