@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import buckets, floors, hashing, imports, ingest, machine, peers, reads, records
+from benchmarks import buckets, floors, hashing, imports, ingest, machine, peers, reads, records, server
 from benchmarks.harness import SCALES, Work, as_json, measure_all, scratch, table
 from benchmarks.material import Material, make
 
@@ -18,6 +18,7 @@ GROUPS = {
     "reads": reads,
     "records": records,
     "imports": imports,
+    "server": server,
     "bucket": buckets,
 }
 

@@ -31,18 +31,18 @@ GET = """SELECT file_path, file_hash, config_hash, ranges, metadata, created_at 
 Use = Callable[[Any], object]  # Takes a storage, or a connection to its file
 
 
-def _paths(count: int) -> list[str]:
+def paths_of(count: int) -> list[str]:
     return [f"/media/{n // 100}/{n}.mp3" for n in range(count)]
 
 
-def _values(path: str) -> tuple[Any, ...]:
+def values_of(path: str) -> tuple[Any, ...]:
     return path, A, A, json.dumps(RANGES), json.dumps(METADATA), time.time()
 
 
-def _fill(path: Path, count: int) -> None:
+def fill(path: Path | str, count: int) -> None:
     with MediaAnalysisStorage(path) as storage:
         for start in range(0, count, 50_000):
-            some = _paths(count)[start : start + 50_000]
+            some = paths_of(count)[start : start + 50_000]
             storage.save_many(MediaAnalysisRow(each, A, A, RANGES, METADATA, start + n) for n, each in enumerate(some))
 
 
@@ -50,7 +50,7 @@ def _filled(folder: Path, rows: int) -> Path:
     "A file of results: a new one, or one with rows, which is made once and only read"
     path = kept(folder, f"{rows} rows.db") if rows else folder / "results.db"
     if not path.exists():
-        _fill(path, rows)
+        fill(path, rows)
     return path
 
 
@@ -80,7 +80,7 @@ def _seed(use: Use, rows: int = 0) -> Prepare:
         if not path.exists():
             Results(path)
             with closing(sqlite3.connect(path)) as con, con:
-                con.executemany(SAVE, map(_values, _paths(rows)))
+                con.executemany(SAVE, map(values_of, paths_of(rows)))
         storage = Results(path)
         yield lambda: use(storage)
 
@@ -90,12 +90,12 @@ def _seed(use: Use, rows: int = 0) -> Prepare:
 def _save_one_by_one(con: sqlite3.Connection, paths: Sequence[str]) -> None:
     for path in paths:
         con.execute("BEGIN IMMEDIATE")
-        con.execute(SAVE, _values(path))
+        con.execute(SAVE, values_of(path))
         con.execute("COMMIT")
 
 
 def _saving(scale: Scale) -> Iterator[Work]:
-    paths = _paths(max(5, scale.rows // 4))
+    paths = paths_of(max(5, scale.rows // 4))
 
     def save(storage: Any) -> None:
         for path in paths:
@@ -124,7 +124,7 @@ def _saving(scale: Scale) -> Iterator[Work]:
     def raw(con: sqlite3.Connection) -> None:
         for some in pieces:
             con.execute("BEGIN IMMEDIATE")
-            con.executemany(SAVE, [_values(path) for path in some])
+            con.executemany(SAVE, [values_of(path) for path in some])
             con.execute("COMMIT")
 
     many = {"ours": _ours(ours), "raw statement": _raw(raw), "seed": one["seed"]}
@@ -132,8 +132,8 @@ def _saving(scale: Scale) -> Iterator[Work]:
     yield Work("save_many", "rows", len(paths), many, targets, f"durable, by {BATCH}")
 
 
-def _look_up(con: sqlite3.Connection, path: str) -> MediaAnalysisRow | None:
-    row = con.execute(GET, (path, A)).fetchone()
+def look_up(con: Any, path: str, sql: str = GET) -> MediaAnalysisRow | None:
+    row = con.execute(sql, (path, A)).fetchone()
     if row is None:
         return None
     path, file_hash, config_hash, ranges, metadata, created_at = row
@@ -141,10 +141,10 @@ def _look_up(con: sqlite3.Connection, path: str) -> MediaAnalysisRow | None:
 
 
 def _looking_up(scale: Scale, rows: int, hit: bool) -> Work:
-    paths = [path if hit else path + "?" for path in _paths(min(rows, scale.rows))]
+    paths = [path if hit else path + "?" for path in paths_of(min(rows, scale.rows))]
     contenders = {
         "ours": _ours(lambda storage: [storage.get_cached(path, A) for path in paths], rows),
-        "raw statement": _raw(lambda con: [_look_up(con, path) for path in paths], rows),
+        "raw statement": _raw(lambda con: [look_up(con, path) for path in paths], rows),
         "seed": _seed(lambda storage: [storage.get_cached(path, A) for path in paths], rows),
     }
     name = f"get_cached, {'hit' if hit else 'miss'}, {rows:,} rows"

@@ -58,6 +58,7 @@ class Arrivals:
         try:
             step(job, *args)
         except ABOUT_STORE:
+            self.stop.set()  # the others would fail, too, each after it has waited for as long
             raise
         except (StorageError, OSError, ValueError) as e:
             job.error = e

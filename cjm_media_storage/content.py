@@ -403,8 +403,9 @@ class ContentStore(Shown):
         owner: str | None = None,  # By this owner; by any, if None
     ) -> list[Reference]:
         "Who needs what, oldest first"
-        digest = None if hash is None else digest_of(hash)
-        return self._index.references("digest = coalesce(?, digest) AND owner = coalesce(?, owner)", (digest, owner))
+        asked = {"digest = ?": None if hash is None else digest_of(hash), "owner = ?": owner}
+        given = {where: value for where, value in asked.items() if value is not None}  # each by its index
+        return self._index.references(" AND ".join(given) or "1 = 1", tuple(given.values()))
 
     # ---- deleting
 

@@ -45,8 +45,9 @@ class Copied(Shown):
 
     @property
     def reason(self) -> str:
-        "Why it is not there, on one line"
-        return shown(str(self.error) or type(self.error).__name__) if self.error else ""
+        "Why it is not there, with its hash, on one line"
+        text = shown(str(self.error) or type(self.error).__name__) if self.error else ""
+        return text if not text or self.hash in text else f"{self.hash}: {text}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,7 +78,7 @@ class CopySummary(Shown):
 
     def __str__(self) -> str:
         lines = [f"{self.copied} copied, {self.bytes} bytes; {self.known} were there; {self.failed} failed"]
-        lines += [f"  {one.hash}: {one.reason}" for one in self.failures]
+        lines += [f"  {one.reason}" for one in self.failures]
         more = self.failed - len(self.failures)
         return "\n".join([*lines, f"  and {more} more"] if more else lines)
 

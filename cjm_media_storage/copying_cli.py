@@ -77,7 +77,7 @@ def _say(
         return
     print(f"copied: {summary.copied:,} objects, {size(summary.bytes)}; known: {summary.known:,}")
     for one in summary.failures:
-        print(f"failed: {one.hash}: {printable(one.reason)}")
+        print(f"failed: {printable(one.reason)}")
     if summary.failed > len(summary.failures):
         print(f"failed: and {summary.failed - len(summary.failures):,} more")
     if summary.failed:

@@ -12,8 +12,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
+from .connections import Connection
 from .database import Database
 from .errors import CorruptDatabase, IndexCorrupt, IndexMissing, StoreBusy, StoreUnavailable
 from .files import DISK, Disk
@@ -134,17 +135,24 @@ class IndexDatabase(Guarded, Database):
         if now is None or not os.path.samestat(now, self._opened):
             raise self._replaced()
 
-    def fetch(
+    # `fetch` itself is not wrapped: it runs for each object that is looked for, and these two see whatever it meets.
+
+    def _fail(
         self,
+        error: sqlite3.Error | UnicodeEncodeError | OverflowError,
+    ) -> NoReturn:
+        with naming_the_remedy(self):
+            super()._fail(error)
+
+    def _try_to_fetch(
+        self,
+        connection: Connection,
         sql: str,
-        parameters: Sequence[Any] = (),
-    ) -> list[tuple[Any, ...]]:  # All rows
-        "Run a query"
-        try:
-            return super().fetch(sql, parameters)
-        except CorruptDatabase:
-            with naming_the_remedy(self):
-                raise
+        parameters: Sequence[Any],
+    ) -> list[tuple[Any, ...]] | None:
+        "Run a query once"
+        with naming_the_remedy(self):
+            return super()._try_to_fetch(connection, sql, parameters)
 
     @contextlib.contextmanager
     def transaction(

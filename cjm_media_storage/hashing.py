@@ -136,9 +136,10 @@ class Hasher:
         view: memoryview | None = None,  # Buffer to read into; this thread's, if None
     ) -> "Hasher":  # Itself
         "Take `file` in, from where it stands to its end"
-        view = buffer() if view is None else view
+        view, update = buffer() if view is None else view, self._state.update
         while count := file.readinto(view):  # type: ignore[attr-defined]
-            self.update(view[:count])
+            update(view[:count])
+            self.size += count
         return self
 
     def read_ahead(

@@ -227,6 +227,7 @@ class Index:
         prefix: str,  # Hex digits
         namespace: str | None = None,  # All, if None
         also: str = "",  # More SQL on `objects`, beginning with AND
+        size: int = 1000,  # Rows held in memory at a time
     ) -> Iterator[Entry]:
         "The objects whose digest begins with `prefix`, in order; in constant memory, and no other rows are read"
         sql = (
@@ -234,7 +235,7 @@ class Index:
             f" AND state = 'live' AND namespace = coalesce(?, namespace){also} ORDER BY digest, namespace LIMIT ?"
         )
         last = prefix, ""
-        while rows := self.database.fetch(sql, (prefix, prefix + "g", *last, namespace, 1000)):
+        while rows := self.database.fetch(sql, (prefix, prefix + "g", *last, namespace, size)):
             yield from self.as_entries(rows)
             last = rows[-1][1:3]
 
@@ -298,7 +299,8 @@ class Index:
         dead = "object_id IN (SELECT id FROM objects WHERE state <> 'live')"
         sql = f"""SELECT
             (SELECT count(*) FROM objects) - (SELECT count(*) FROM objects WHERE state <> 'live'),
-            (SELECT coalesce(sum(size), 0) FROM objects) - (SELECT coalesce(sum(size), 0) FROM objects WHERE state <> 'live'),
+            (SELECT coalesce(sum(size), 0) FROM objects)
+                - (SELECT coalesce(sum(size), 0) FROM objects WHERE state <> 'live'),
             (SELECT count(*) FROM sources) - (SELECT count(*) FROM sources WHERE {dead}),
             (SELECT count(*) FROM object_references) - (SELECT count(*) FROM object_references WHERE {dead}),
             (SELECT count(*) FROM publications), (SELECT count(*) FROM trash)"""

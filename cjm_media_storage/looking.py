@@ -9,8 +9,8 @@ __all__ = ['LEVELS', 'LOOKS', 'Look', 'Looker', 'Looks', 'looker_of', 'confirm',
 import functools
 import os
 import stat as stats
-from dataclasses import dataclass
-from typing import Protocol
+from io import FileIO
+from typing import NamedTuple, Protocol
 
 from .errors import UnsafePath
 from .files import inside, open_regular
@@ -25,8 +25,7 @@ from .records import from_path
 LEVELS = ("presence", "size", "hash")
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):  # made by the thousand, as entries are
     "What was seen of an object"
 
     kind: str = ""  # As in `Problem`; '' if all is well
@@ -83,7 +82,7 @@ class Looker:
         entry: Entry,
     ) -> Look:
         "Let the bytes decide"
-        with open(open_regular(path), "rb", buffering=0) as file:
+        with FileIO(open_regular(path)) as file:
             hasher = Hasher().read(file)
         if hasher.digest == entry.digest:
             return Look(read=hasher.size)

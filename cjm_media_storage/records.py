@@ -54,7 +54,7 @@ def _problem(
     return next((problem for problem in found if problem), None)
 
 
-# Made once, where `json.dumps` would make one a call. What contains itself is nested too deep, and `_problem` tells the two apart.
+# Made once, where `json.dumps` would make one a call. What contains itself is nested too deep, and `_problem` says so.
 _encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 _decode = json.JSONDecoder().decode
 

@@ -140,9 +140,10 @@ class Walk:
         entry: os.DirEntry[str],
     ) -> bool:
         "Is `entry` a folder that may hold objects which are wanted?"
-        digits = _digits(path)
-        wanted = digits.startswith(self._prefix) or self._prefix.startswith(digits)
-        return wanted and _FOLDER.fullmatch(path) is not None and entry.is_dir(follow_symlinks=False)
+        if _FOLDER.fullmatch(path) is None or not entry.is_dir(follow_symlinks=False):
+            return False
+        digits = _digits(path) if self._prefix else ""
+        return digits.startswith(self._prefix) or self._prefix.startswith(digits)
 
     def _wants(
         self,

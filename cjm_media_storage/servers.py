@@ -254,9 +254,10 @@ class Sessions:
         try:
             if fresh:
                 self._drop_idle()
-            with contextlib.suppress(IndexError):
+            try:
                 return self._idle.pop()
-            return self.connect()
+            except IndexError:
+                return self.connect()
         except BaseException:
             self._room.release()
             raise
@@ -266,10 +267,10 @@ class Sessions:
         con: "psycopg.Connection[tuple[Any, ...]]",
     ) -> None:
         "Take a connection back; what is open on it is rolled back"
-        if con.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+        if con.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             with contextlib.suppress(psycopg.Error):  # then it is closed
                 con.execute(b"ROLLBACK")
-        if con.info.transaction_status == TransactionStatus.IDLE and not self._closed:
+        if con.pgconn.transaction_status == TransactionStatus.IDLE and not self._closed:
             self._idle.append(con)
         else:
             con.close()

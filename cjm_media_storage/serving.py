@@ -10,11 +10,12 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 
 from .database import Session
-from .errors import IndexMissing, NotOnServer
+from .errors import CorruptDatabase, IndexCorrupt, IndexMissing, NotOnServer
 from .guarding import Guarded, nothing
 from .layout import holds_objects
 from .postgres import PostgresDatabase, Statements
@@ -34,6 +35,15 @@ class ServedIndex(Guarded, PostgresDatabase):
         self.root = root
         self.guard = self.written = nothing
         super().__init__(address, self._lacks, VERSION, "index", timeout=timeout, own_sql=True)
+
+    def _fail(
+        self,
+        error: psycopg.Error | UnicodeEncodeError | OverflowError,
+    ) -> NoReturn:
+        try:
+            super()._fail(error)
+        except CorruptDatabase as e:
+            raise IndexCorrupt(self.path, e.reason, os.fspath(self.root or "")) from error
 
     def _lacks(
         self,

@@ -119,6 +119,8 @@ def open_results(
     with contextlib.ExitStack() as stack:
         opened: list[ResultStorage[Any]] = []
         for path in paths:
+            if str(path).startswith(("postgresql:/", "postgres:/")):  # not shown: there may be a password in it
+                raise BadUse("Results on a server are not read by this command. Name a file with --db")
             if not path.is_file():
                 raise BadUse(
                     f"{printable(path)} is no file. Name a database of results with --db, or with {DB_VARIABLE}"

@@ -37,7 +37,7 @@ from .ingest import Incoming, check_unchanged, copy_and_hash, open_source, same_
 from .keeping import Keeps
 from .layout import ALGO, digest_of, digest_prefix, extension_of
 from .objects import Objects
-from .records import from_path, path_key
+from .records import ALL, from_path, path_key
 from .showing import Shown
 
 # %% ../nbs/19_trash.ipynb #a70480ca
@@ -126,7 +126,7 @@ class Trash(Shown):
         self,
         where: str = "1",  # SQL on `trash` and `objects`
         parameters: Sequence[Any] = (),
-        limit: int = -1,  # Rows at most; all, if negative
+        limit: int = ALL,  # Rows at most
     ) -> list[tuple[Trashed, Path]]:  # With the file that holds the bytes
         sql = f"SELECT {_COLUMNS} WHERE {where} ORDER BY trash.id LIMIT ?"
         rows = self._sound(self._index.database.fetch(sql, (*parameters, limit)))
@@ -208,7 +208,8 @@ class Trash(Shown):
             finally:
                 self._settle()
             ids = [entry.id for entry in chosen]  # looked up before others may put them again
-            return [item for item, _ in self._rows(f"object_id IN ({','.join('?' * len(ids))})", ids)]
+            places = ",".join("?" * len(ids)) or "NULL"
+            return [item for item, _ in self._rows(f"object_id IN ({places})", ids)]
 
     def _place(
         self,

@@ -126,8 +126,8 @@ def verify_command(
 ) -> None:
     """Compare a store with its index, and bytes with their names. Exits with 1 if there are problems.
 
-    Nothing is repaired. With --record and --for, a little can be checked every night; with --prefix, many machines share
-    the work, 00 to ff.
+    Nothing is repaired. With --record and --for, a little can be checked every night. With --prefix, from 00 to ff,
+    many machines share the work.
 
     \b
     Examples:

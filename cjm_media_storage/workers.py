@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from queue import SimpleQueue
 
 # %% ../nbs/05_workers.ipynb #6ae1c97d
 class Workers:

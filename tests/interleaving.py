@@ -83,7 +83,17 @@ def place(path):
     return next((name for beginning, name in PLACES.items() if below.startswith(beginning)), below)
 
 
-UNSEEN = ("chmod", "write", "copy", "clone", "make_folder", "sync", "keep_times", "can")  # By another process
+UNSEEN = (
+    "begin_sync",
+    "chmod",
+    "write",
+    "copy",
+    "clone",
+    "make_folder",
+    "sync",
+    "keep_times",
+    "can",
+)  # By another process
 
 
 class ArmedDisk(Disk):

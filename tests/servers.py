@@ -150,9 +150,9 @@ class Given:
         "Leave it running"
 
 
-def start():
+def start(*settings):
     "The server for a run of tests"
-    return Given(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else Server()
+    return Given(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else Server(*settings)
 
 
 def run(url, sql):

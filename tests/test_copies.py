@@ -349,7 +349,7 @@ def put_there(path):
 store = ContentStore(sys.argv[1], disk=Deadly())
 library = Library(store, sys.argv[2])
 if sys.argv[3] == "replaced":
-    library.publish(store.put(b"a better poster").hash, "poster.jpg")
+    library.publish(sys.argv[4], "poster.jpg")
 else:
     library.unpublish("poster.jpg")
 """
@@ -358,7 +358,8 @@ else:
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_fault_21_what_a_killed_process_had_put_aside_is_in_the_trash(store, films, poster, program, how):
     Library(store, films).publish(poster, "poster.jpg")
-    process = program.start(KILLED, store.root, films, how)
+    better = store.put(b"a better poster").hash
+    process = program.start(KILLED, store.root, films, how, better)
     assert process.wait() == -signal.SIGKILL
     process.communicate()
     assert Copies(store).sweep(films) == 1

@@ -361,6 +361,18 @@ def test_memory_does_not_grow_with_the_number_of_objects(quick, monkeypatch):
     assert peaks[1] < 1.4 * peaks[0]
 
 
+def test_what_is_asked_of_each_object_is_found_by_an_index(store, monkeypatch):
+    "Else a copy of a million objects would read a million rows for each"
+    hash, asked = store.put(b"a poster", source=URL, owner="movie:603").hash, []
+    database = store._index.database
+    fetch = database.fetch
+    monkeypatch.setattr(database, "fetch", lambda sql, given=(): asked.append((sql, given)) or fetch(sql, given))
+    store.references(hash), store.sources(hash), store.find_by_source(URL, ""), store.known([hash])
+    assert len(asked) == 4
+    for sql, given in asked:
+        assert all(step[-1].startswith(("SEARCH", "USE")) for step in fetch(f"EXPLAIN QUERY PLAN {sql}", given)), sql
+
+
 def test_known_asks_for_many_at_once(store):
     results = [outcome.result for outcome in store.put_many(b"object %d" % number for number in range(1200))]
     store.put(b"a portrait", namespace="actors")

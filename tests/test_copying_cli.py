@@ -57,7 +57,7 @@ def test_damage_is_named_and_exits_with_1(command, films, here):
     films[1].path.unlink()
     done = command("push", here / "other")
     assert done.code == 1 and "copied: 2 objects" in done.out
-    assert all(f"failed: {each.hash}" in done.out for each in films[:2]) and "media-storage repair" in done.out
+    assert all(each.hash in done.out for each in films[:2]) and "media-storage repair" in done.out
     told = command("push", here / "other", "--json")
     assert told.code == 1 and not told.one["ok"] and told.one["failed"] == 2
     assert {each["hash"] for each in told.one["failures"]} == {each.hash for each in films[:2]}

@@ -344,8 +344,9 @@ def test_a_prefix_reads_its_own_rows_only_and_each_of_them_once(store, monkeypat
     monkeypatch.setattr(
         store._index.database, "fetch", lambda sql, parameters=(): asked.append(sql) or fetch(sql, parameters)
     )
-    found = list(store._index.within("", also=""))
-    assert asked[0] == SHARD
+    verify(store, prefix="a3")
+    assert SHARD in asked and not [sql for sql in asked if "checked_at" in sql]
+    found = list(store._index.within("", size=7))
     assert sorted((each.digest, each.namespace) for each in found) == sorted(
         (each.hash[7:], each.namespace) for each in results
     )

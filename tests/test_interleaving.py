@@ -75,12 +75,12 @@ def test_fault_26_somebody_who_wants_a_condemned_object_and_gc(race, first):
 
 @pytest.mark.parametrize(("before", "second"), [("new", "collect"), ("trashed", "purge"), ("new", "rebuild")])
 def test_fault_26_put_before_its_link_and_whoever_clears_up(race, before, second):
-    assert has(race(before, "put", second), "link staging to an object", "before the commit of")
+    assert has(race(before, "put", second), "rename_new staging to an object", "before the commit of")
 
 
 @pytest.mark.parametrize("before", ["new", "untracked"])
 def test_fault_24_put_before_its_link_and_the_same_put(race, before):
-    assert has(race(before, "put", "put"), "link staging to an object", "unlink staging")
+    assert has(race(before, "put", "put"), "rename_new staging to an object", "unlink staging")
 
 
 def test_fault_26_put_and_a_delete(race):
@@ -143,7 +143,7 @@ def test_fault_44_whoever_goes_on_and_a_rebuild(race, first):
 
 
 def test_a_put_and_a_move(race):
-    assert has(race("new", "put", "move"), "link staging to an object")
+    assert has(race("new", "put", "move"), "rename_new staging to an object")
 
 
 def test_a_purge_and_a_move(race):

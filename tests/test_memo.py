@@ -38,23 +38,23 @@ def hash_until_remembered(memo, path):
     assert memo.recall(os.stat(path))
 
 
-def test_old_file_is_remembered(path):
-    with Memo(path) as memo:
+def test_old_file_is_remembered(address):
+    with Memo(address) as memo:
         assert memo.recall(os.stat(OLD)) is None
         assert memo.hash_file(OLD) == memo.recall(os.stat(OLD)) == hash_file(OLD)
         assert memo.recall(os.stat(OLD), "md5") is None
         assert memo.hash_file(OLD, "md5") == memo.recall(os.stat(OLD), "md5") == hash_file(OLD, "md5")
 
 
-def test_remembered_file_is_not_read_again(path, monkeypatch):
-    with Memo(path) as memo:
+def test_remembered_file_is_not_read_again(address, monkeypatch):
+    with Memo(address) as memo:
         memo.hash_file(OLD)
         monkeypatch.setattr(memo_module, "hash_file", None)
         assert memo.hash_file(OLD) == hash_file(OLD)
 
 
-def test_racy_file_is_hashed_each_time(path, episode):
-    with Memo(path) as memo:
+def test_racy_file_is_hashed_each_time(address, episode):
+    with Memo(address) as memo:
         for n in range(200):  # many writes in each tick of the clock, all of one size
             content = b"%04d" % n
             episode.write_bytes(content)
@@ -74,8 +74,8 @@ def test_racy_rule(episode):
     assert racy(os.stat(episode), now=found.st_ctime_ns + 3 * SECOND)
 
 
-def test_racy_file_is_not_remembered(path, episode):
-    with Memo(path) as memo:
+def test_racy_file_is_not_remembered(address, episode):
+    with Memo(address) as memo:
         found = os.stat(episode)
         assert not memo.remember(found, hash_bytes(b"aaaa"), began=found.st_ctime_ns + SECOND)
         assert memo.remember(found, hash_bytes(b"aaaa"), began=found.st_ctime_ns + 3 * SECOND)
@@ -83,8 +83,8 @@ def test_racy_file_is_not_remembered(path, episode):
 
 
 @pytest.mark.parametrize("how", ["rewritten", "replaced"])
-def test_change_that_keeps_size_and_mtime_is_seen(path, episode, fine_clock, how):
-    with Memo(path) as memo:
+def test_change_that_keeps_size_and_mtime_is_seen(address, episode, fine_clock, how):
+    with Memo(address) as memo:
         hash_until_remembered(memo, episode)
         before = os.stat(episode)
         if how == "rewritten":
@@ -97,13 +97,13 @@ def test_change_that_keeps_size_and_mtime_is_seen(path, episode, fine_clock, how
         assert memo.hash_file(episode) == hash_bytes(b"bbbb")
 
 
-def test_file_written_while_it_is_hashed_is_not_remembered(path, episode, fine_clock, monkeypatch):
+def test_file_written_while_it_is_hashed_is_not_remembered(address, episode, fine_clock, monkeypatch):
     def hash_then_write(file, algo):
         found = hash_file(file, algo)
         episode.write_bytes(b"bbbb")
         return found
 
-    with Memo(path) as memo:
+    with Memo(address) as memo:
         hash_until_remembered(memo, episode)
         episode.write_bytes(b"cccc")
         with monkeypatch.context() as m:
@@ -221,8 +221,8 @@ def test_read_only_database(open_folder, monkeypatch):
         assert memo.recall(os.stat(poster)) is None
 
 
-def test_closed_memo_hashes(path):
-    memo = Memo(path)
+def test_closed_memo_hashes(address):
+    memo = Memo(address)
     memo.close()
     memo.close()
     assert memo.hash_file(OLD) == hash_file(OLD)
@@ -233,12 +233,12 @@ def test_missing_file_is_an_error(path):
         memo.hash_file(path.with_name("gone"))
 
 
-def test_many_files_are_remembered_and_recalled_at_once(path, tmp_path, fine_clock):
+def test_many_files_are_remembered_and_recalled_at_once(address, tmp_path, fine_clock):
     names = [tmp_path / str(n) for n in range(1100)]
     for name in names:
         name.touch()
     found, began = [os.stat(name) for name in names], time.time_ns() + SECOND
-    with Memo(path) as memo:
+    with Memo(address) as memo:
         hashes = [hash_bytes(b"%d" % n) for n in range(1100)]
         assert memo.recall_many(found) == [None] * 1100
         assert memo.remember_many(zip(found[1:], hashes[1:], [began] * 1099, strict=True)) == 1099
@@ -252,3 +252,17 @@ def test_many_files_are_remembered_and_recalled_at_once(path, tmp_path, fine_clo
         [None] * 1100,
         0,
     )
+
+
+def test_a_server_that_is_not_there():
+    with Memo("postgresql://ann:secret@127.0.0.1:1/media") as memo:
+        assert memo.hash_file(OLD) == hash_file(OLD)
+        assert memo.recall(os.stat(OLD)) is None and "secret" not in memo.path
+
+
+def test_on_a_server_each_computer_has_inodes_of_its_own(url, monkeypatch):
+    with Memo(url) as mine:
+        mine.hash_file(OLD)
+        monkeypatch.setattr(memo_module, "_computer", lambda: "another")
+        with Memo(url) as theirs:
+            assert mine.recall(os.stat(OLD)) and theirs.recall(os.stat(OLD)) is None

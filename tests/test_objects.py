@@ -11,6 +11,7 @@ from on_disk import tree
 from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
+from cjm_media_storage.objects import AT_ONCE
 from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes
 
 
@@ -273,3 +274,12 @@ def test_without_links_a_durable_object_is_not_replaced_by_one_that_was_not_sync
     with ContentStore(tmp_path, disk=Disk(hardlink=False)) as store, ContentStore(tmp_path, disk=late) as other:
         result = other.put(b"a poster", extension="jpg", durability="none")
         assert os.path.samestat(result.path.stat(), durable[0])
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, AT_ONCE, AT_ONCE + 1, 1 << 62])  # that the index tells
+@pytest.mark.parametrize("content", [b"", b"a poster", bytes(AT_ONCE), bytes(AT_ONCE + 3)], ids=len)
+def test_all_bytes_are_read_whatever_size_the_index_tells(store, content, size):
+    hash = store.put(content).hash
+    with closing(sqlite3.connect(store.root / ".store" / "index.db")) as con, con:
+        con.execute("UPDATE objects SET size = ?", (size,))
+    assert store.read(hash) == content

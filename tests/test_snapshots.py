@@ -91,11 +91,11 @@ def test_a_snapshot_of_a_later_release_is_refused(store, tmp_path, monkeypatch):
 
 def test_a_snapshot_shows_one_moment(store, tmp_path):
     class Meanwhile(Disk):
-        def create(self, path):
+        def create(self, path, *args):
             writer = threading.Thread(target=store.put, args=(b"put meanwhile",))
             writer.start()
             writer.join()
-            return super().create(path)
+            return super().create(path, *args)
 
     store.put(POSTER, owner="movie:1")
     with ContentStore(store.root, disk=Meanwhile()) as other:
@@ -223,10 +223,10 @@ def test_who_asks_for_one_waits_for_another_that_is_being_taken(store):
 
 def test_a_failure_is_a_warning(store, caplog):
     class Full(Disk):
-        def create(self, path):
+        def create(self, path, *args):
             if os.path.basename(path).startswith("index-"):
                 raise NoSpace(os.fspath(path))
-            return super().create(path)
+            return super().create(path, *args)
 
     age(store, 2)
     with caplog.at_level(logging.WARNING), ContentStore(store.root, disk=Full()) as other:

@@ -18,6 +18,7 @@ from cjm_media_storage.storage import (
     InvalidNamespace,
     PutItem,
     SourceError,
+    StoreBusy,
     StoreUnavailable,
     hash_bytes,
 )
@@ -156,6 +157,27 @@ def test_a_store_that_goes_away_is_raised_after_what_was_stored_is_told(store, m
         with pytest.raises(StoreUnavailable):
             list(store.put_many([b"third"], executor=threads))
     away.rename(store.root)
+
+
+def test_what_a_worker_stored_before_its_store_failed_is_told(store, monkeypatch):
+    put_many = ContentStore.put_many
+
+    def put_one_and_fail(self, contents, executor=None, **options):
+        if executor is not None:
+            return put_many(self, contents, executor=executor, **options)
+        return one_and_fail(put_many(self, contents, **options))
+
+    def one_and_fail(outcomes):
+        yield next(outcomes)
+        outcomes.close()
+        raise StoreBusy("somewhere")
+
+    monkeypatch.setattr(ContentStore, "put_many", put_one_and_fail)
+    told = []
+    with ThreadPoolExecutor(1) as threads, pytest.raises(StoreBusy):
+        for each in store.put_many([b"first", b"second"], executor=threads):
+            told.append(each.result.hash)
+    assert told == [hash_bytes(b"first")] and told[0] in store
 
 
 def test_a_worker_that_is_killed_loses_nothing_that_was_told(store):

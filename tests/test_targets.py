@@ -129,3 +129,9 @@ def test_the_shell_completes_commands_hashes_and_namespaces(here):
     assert completed("media-storage ls --store store --namespace a") == ["actors"]
     assert completed(f"media-storage show {hash[7:9]}") == []  # there is no store here
     assert Path("store").is_dir() and os.listdir() == ["store"]
+
+
+def test_results_on_a_server_are_refused_without_showing_a_password():
+    with pytest.raises(BadUse, match="on a server") as caught, open_results([Path("postgresql://ann:secret@db/media")]):
+        pass
+    assert "secret" not in str(caught.value)

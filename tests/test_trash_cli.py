@@ -60,6 +60,15 @@ def test_gc_is_a_dry_run_unless_told(command, hashes):
     assert command("gc", "--grace", "often").code == 2
 
 
+def test_gc_of_a_prefix(command, hashes):
+    (prefix,) = {hashes[1][7:9]} - {hashes[0][7:9], hashes[2][7:9]}
+    planned = command("gc", "--prefix", prefix, "--json").one
+    assert planned["objects"] == 1 and [each["hash"] for each in planned["orphans"]] == [hashes[1]]
+    assert command("gc", "--prefix", prefix, "--delete", "--force").code == 0
+    assert len(command("ls", "--json").lines) == 2
+    assert command("gc", "--prefix", "no").code == 2
+
+
 def test_gc_keeps_what_results_name(command, hashes, here):
     with MediaAnalysisStorage(here / "analysis.db") as analyses:
         analyses.save("a.mkv", hashes[1], hashes[1])

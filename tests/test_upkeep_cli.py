@@ -38,6 +38,9 @@ def test_verify_a_part(command, film):
     assert command("verify", other[7:12]).code == 0
     assert command("verify", film.hash).code == 1
     assert command("verify", "--prefix", other[7:9], "--json").one["checked"] == 1
+    assert command("verify", "--prefix", other[7:9]).code == 0
+    assert command("verify", "--prefix", film.hash[7:9]).code == 1
+    assert command("verify", "--prefix", "A3").code == 2
     assert command("verify", "--namespace", "films", "--json").one["checked"] == 0
     done = command("verify", "--for", "0", "--json")
     assert (done.one["checked"], done.one["complete"]) == (0, False)
