@@ -289,13 +289,13 @@ class Objects:
         "Is the object's file as it was when it was stored? If in doubt, its bytes decide"
         name = self.name(entry)
         try:
-            inside(self.root, os.path.dirname(name), seen=seen)
+            inside(self.root, name[: name.rindex("/")], seen=seen)
             stat = os.lstat(name)
         except FileNotFoundError:
             return None
-        if stats.S_ISLNK(stat.st_mode):
-            raise UnsafePath(name)
         if not stats.S_ISREG(stat.st_mode):
+            if stats.S_ISLNK(stat.st_mode):
+                raise UnsafePath(name)
             return None
         as_stored = stat.st_size == entry.size and stat.st_mtime_ns == entry.mtime_ns
         if as_stored and not read and not is_doubtful(entry):
