@@ -25,7 +25,7 @@ from cjm_media_storage.errors import (
 from .hashing import hash_bytes
 from .ingest import SMALL, Incoming, Known, read_small, take
 from .layout import extension_of
-from .putting import NO_LIMITS, Putting
+from .putting import Putting
 from .records import path_key
 
 # %% ../nbs/21_arrivals.ipynb #442870bb
@@ -120,8 +120,7 @@ class Arrivals:
             return  # its reading will say why
         if stats.S_ISREG(stat.st_mode):
             job.alone, job.stat, job.name = folder.inside, stat, content
-            if terms.limits is not NO_LIMITS:
-                terms.limits.check_size(content, stat.st_size, end=True)
+            terms.limits.check_size(content, stat.st_size, end=True)
         else:
             job.alone = self.putting.is_inside(path) if stats.S_ISLNK(stat.st_mode) else folder.inside
         job.location = path_key(path)

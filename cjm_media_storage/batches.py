@@ -142,9 +142,10 @@ class Batch:
             for given in islice(rest, self._per_task):
                 job = self._job(given)
                 jobs.append(job)
-                held += job.in_memory
-                if held >= READ_AHEAD:
-                    return jobs, held
+                if not isinstance(given, str):  # a path takes none
+                    held += job.in_memory
+                    if held >= READ_AHEAD:
+                        return jobs, held
             self._more = len(jobs) == self._per_task
         except Exception as e:  # raised when what was pulled before is reported
             self._failure, self._more = e, False

@@ -451,7 +451,7 @@ def inside(
         seen = set()
     elif path in seen:
         return True
-    elif (above := os.path.dirname(path)) in seen:
+    elif (above := path[: path.rfind(os.sep)]) in seen:
         step = above
     for name in path[len(step) :].replace("/", os.sep).strip(os.sep).split(os.sep):
         step += os.sep + name

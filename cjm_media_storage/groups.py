@@ -216,16 +216,13 @@ class Group(Arrivals):
         now: float,  # Seconds since 1970
     ) -> list[tuple[Job, Written]]:  # With what is to be written of each
         "Of which is there anything to be written?"
-        rows = []
-        for job in jobs:
-            assert job.entry is not None and job.terms is not None
-            rows.append(Written(job.entry, self._source(job), job.terms.facts.reference))
-        unsaid = self.putting.index.unsaid([row.entry for row in rows], [row.source for row in rows], now)
-        found = []
-        for job, row, news in zip(jobs, rows, unsaid, strict=True):
-            assert job.spot is not None
-            if news or job.spot.corrected or row.reference is not None:
-                found.append((job, row))
+        entries, sources = [job.entry for job in jobs if job.entry is not None], [self._source(job) for job in jobs]
+        unsaid, found = self.putting.index.unsaid(entries, sources, now), []
+        for job, entry, source, news in zip(jobs, entries, sources, unsaid, strict=True):
+            assert job.spot is not None and job.terms is not None
+            reference = job.terms.facts.reference
+            if news or job.spot.corrected or reference is not None:
+                found.append((job, Written(entry, source, reference)))
         return found
 
     def _source(

@@ -302,7 +302,7 @@ class Putting:
         if here is not None and here.state == "live" and (now := self.objects.check(here, read, seen)):
             if now.boot and terms.durable:
                 now = self.objects.make_durable(now)
-            return Spot(now, known=True, corrected=now != here, durable=terms.durable)
+            return Spot(now, True, now != here, None, None, terms.durable)
         durable = terms.durable or here is not None
         for entry in entries:
             if elsewhere is None and entry.state == "live" and entry is not here:
