@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .arrivals import READ_AHEAD
@@ -126,26 +127,29 @@ class Batch:
 
         group = groups[-1]
         while self._more and not group.full:
-            group.begin(self._pull(rest), readers)
+            group.begin(*self._pull(rest), readers)
             wait(group.tasks[: -2 * self._threads])
             yield from self._done(groups)
 
     def _pull(
         self,
         rest: Iterator[Content | PutItem],
-    ) -> list[Job]:
+    ) -> tuple[list[Job], int]:  # And the bytes that they take in memory
         "The next contents, for one task"
         jobs: list[Job] = []
         held = 0
         try:
-            while len(jobs) < self._per_task and held < READ_AHEAD:
-                jobs.append(self._job(next(rest)))
-                held += jobs[-1].in_memory
-        except StopIteration:
-            self._more = False
+            for given in islice(rest, self._per_task):
+                job = self._job(given)
+                jobs.append(job)
+                if not isinstance(given, str):  # a path takes none
+                    held += job.in_memory
+                    if held >= READ_AHEAD:
+                        return jobs, held
+            self._more = len(jobs) == self._per_task
         except Exception as e:  # raised when what was pulled before is reported
             self._failure, self._more = e, False
-        return jobs
+        return jobs, held
 
     def _job(
         self,

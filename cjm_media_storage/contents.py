@@ -56,13 +56,9 @@ _BYTES = bytes, bytearray, memoryview
 _AT_REST = str, os.PathLike, *_BYTES  # a union would be made anew at each use
 
 
-@dataclass(slots=True)
 class Job:
     "A content on its way"
 
-    given: Content | PutItem
-    content: Content
-    terms: Terms | None = None  # None: they are wrong
     alone: bool = False  # Is it put by itself?
     stat: os.stat_result | None = None  # Of a file, before it was read
     name: str = ""  # The path of a file, as it was given
@@ -75,9 +71,18 @@ class Job:
     entry: Entry | None = None  # The row to be written
     final: str | None = None  # Where its bytes are, if they were placed
     link_mode: str = "none"
+    created: bool = False  # Was its row new?
     result: PutResult | None = None
-    error: Exception | None = None
     reported: bool = False
+
+    def __init__(
+        self,
+        given: Content | PutItem,
+        content: Content,
+        terms: Terms | None = None,  # None: they are wrong
+        error: Exception | None = None,
+    ) -> None:  # What is not known yet costs nothing: it is looked up in the class
+        self.given, self.content, self.terms, self.error = given, content, terms, error
 
     @property
     def ended(self) -> bool:

@@ -201,10 +201,12 @@ class Disk:
         data: bytes | memoryview,  # All of it is written
     ) -> None:
         "Write `data` at the position of `fd`"
-        with disk_errors("staged file"), memoryview(data) as rest:
-            done = 0
-            while done < len(rest):
-                done += os.write(fd, rest[done:])
+        with disk_errors("staged file"):
+            done = os.write(fd, data)
+            if done < len(data):
+                with memoryview(data) as rest:
+                    while done < len(rest):
+                        done += os.write(fd, rest[done:])
 
     def clone(
         self,
@@ -449,7 +451,7 @@ def inside(
         seen = set()
     elif path in seen:
         return True
-    elif (above := os.path.dirname(path)) in seen:
+    elif (above := path[: path.rfind(os.sep)]) in seen:
         step = above
     for name in path[len(step) :].replace("/", os.sep).strip(os.sep).split(os.sep):
         step += os.sep + name

@@ -63,12 +63,13 @@ class Group(Arrivals):
     def begin(
         self,
         jobs: list[Job],
+        held: int,  # Bytes that they take in memory
         readers: Workers,
     ) -> None:
         "Have more contents received"
         self.jobs += jobs
         with self.mutex:
-            self.held += sum(job.in_memory for job in jobs)
+            self.held += held
         self.tasks.append(readers.submit(self.receive, [job for job in jobs if not job.error]))
 
     # ---- storing, on one thread, a group after the other
@@ -102,9 +103,12 @@ class Group(Arrivals):
     ) -> None:
         "Store what has to be read after all"
         for job in jobs:
-            self.guard(job, self.read, NOTHING)
-            if job.incoming is not None and not job.error:
-                self.guard(job, self.stage, False)
+            try:
+                self.read(job, NOTHING)
+                if job.incoming is not None:
+                    self.stage(job, known=False)
+            except Exception as e:
+                self.fail(job, e)
         if jobs := [job for job in jobs if not job.ended]:
             self._store(jobs)
 
@@ -122,7 +126,10 @@ class Group(Arrivals):
             self.putting.check_root()
             entries = self.putting.index.entries_of(list({job.digest for job in jobs}))
             for job in jobs:
-                self.guard(job, self._link, entries.setdefault(job.digest, []))
+                try:
+                    self._link(job, entries.setdefault(job.digest, []))
+                except Exception as e:
+                    self.fail(job, e)
             if self._linked:
                 self._sync(list(self._folders), self.putting.disk.sync_folder)
             self._commit([job for job in jobs if job.spot is not None and not job.ended])
@@ -196,13 +203,12 @@ class Group(Arrivals):
         if news:
             with index.database.transaction(self._durable) as con:
                 written = write_all(index, con, [row for _, row in news], now)
-        created = {}
         for (job, _), done in zip(news, written, strict=True):
             job.error = done if isinstance(done, ObjectNotFound) else None
-            created[id(job)] = done is True
+            job.created = done is True
         for job in jobs:
             if not job.error:
-                self._report(job, created.get(id(job), False))
+                self._report(job)
 
     def _news(
         self,
@@ -210,16 +216,13 @@ class Group(Arrivals):
         now: float,  # Seconds since 1970
     ) -> list[tuple[Job, Written]]:  # With what is to be written of each
         "Of which is there anything to be written?"
-        rows = []
-        for job in jobs:
-            assert job.entry is not None and job.terms is not None
-            rows.append(Written(job.entry, self._source(job), job.terms.facts.reference))
-        unsaid = self.putting.index.unsaid([row.entry for row in rows], [row.source for row in rows], now)
-        found = []
-        for job, row, news in zip(jobs, rows, unsaid, strict=True):
-            assert job.spot is not None
-            if news or job.spot.corrected or row.reference is not None:
-                found.append((job, row))
+        entries, sources = [job.entry for job in jobs if job.entry is not None], [self._source(job) for job in jobs]
+        unsaid, found = self.putting.index.unsaid(entries, sources, now), []
+        for job, entry, source, news in zip(jobs, entries, sources, unsaid, strict=True):
+            assert job.spot is not None and job.terms is not None
+            reference = job.terms.facts.reference
+            if news or job.spot.corrected or reference is not None:
+                found.append((job, Written(entry, source, reference)))
         return found
 
     def _source(
@@ -235,16 +238,15 @@ class Group(Arrivals):
     def _report(
         self,
         job: Job,  # Committed
-        created: bool,
     ) -> None:
         "Say that it is stored"
         assert job.spot is not None and job.entry is not None
         entry = job.entry
         if job.spot.trashed is not None:
             self.putting.trash.forget(job.spot.trashed)
-        if not (entry.id or created):  # somebody else was faster
+        if not (entry.id or job.created):  # somebody else was faster
             (entry,) = self.putting.index.entries(entry.digest, entry.namespace)
-        job.result = self.putting.result(entry, created, job.link_mode, job.final if created else None)
+        job.result = self.putting.result(entry, job.created, job.link_mode, job.final if job.created else None)
 
     def _remember(self) -> None:
         "Remember the hashes of files that were read"

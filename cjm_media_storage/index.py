@@ -26,6 +26,8 @@ from .records import from_path
 from .showing import Shown
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from cjm_media_storage.serving import ServedIndex
 
 # %% ../nbs/15_index.ipynb #05982243
@@ -39,6 +41,25 @@ class StoredObject(Shown):
     extension: str  # '' is none
     path: Path  # Where the bytes are; read-only
     created_at: float  # Seconds since 1970
+
+    @classmethod
+    def at(
+        cls,
+        place: str,  # What `path` is
+        **facts: Any,  # All other fields
+    ) -> "Self":
+        "Make one whose `path` is made when somebody asks for it: in a batch that costs more than all other fields"
+        made = object.__new__(cls)
+        vars(made).update(facts, _place=place)
+        return made
+
+    if not TYPE_CHECKING:  # else every name would be one that is there
+
+        def __getattr__(self, name: str) -> Path:
+            if name != "path" or "_place" not in vars(self):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            path = vars(self)["path"] = Path(vars(self)["_place"])
+            return path
 
     @property
     def _preview_(self) -> tuple[Path, int]:

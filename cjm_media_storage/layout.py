@@ -9,6 +9,7 @@ __all__ = ['ALGO', 'FORMAT', 'normalize_extension', 'extension_of', 'check_names
 
 # %% ../nbs/12_layout.ipynb #891117c6
 import contextlib
+import functools
 import json
 import os
 import re
@@ -53,7 +54,14 @@ def extension_of(
     if "://" in name:
         name = re.split(r"[?#]", name, maxsplit=1)[0]
     base, _, last = name.rpartition("/")[2].rpartition(".")
-    return last.lower() if base and _EXTENSION.fullmatch(last.lower()) else ""
+    return _good(last) if base else ""
+
+
+@functools.lru_cache  # many files have the same few
+def _good(
+    last: str,  # What follows the last dot
+) -> str:
+    return last.lower() if _EXTENSION.fullmatch(last.lower()) else ""
 
 # %% ../nbs/12_layout.ipynb #65de0a56
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)

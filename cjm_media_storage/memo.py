@@ -9,6 +9,7 @@ __all__ = ['RACY', 'Identity', 'FAILURES', 'identity', 'racy', 'Memo']
 import contextlib
 import os
 import platform
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -83,9 +84,14 @@ def _computer() -> str:
 FAILURES = StorageError, OSError, sqlite3.Error  # Of its database, none of which stops the hashing
 
 
+_USUAL = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+
+
 def _is_hash(
     value: Any,  # As it stands in a row
 ) -> bool:
+    if isinstance(value, str) and _USUAL.fullmatch(value):
+        return True
     try:
         return bool(parse_hash(value))
     except InvalidHash:
@@ -138,7 +144,8 @@ class Memo:
         algo: str = "sha256",
     ) -> list[str | None]:  # As `recall`, in the order of `files`
         "The hashes of many files, in one query for some hundreds of them"
-        known: dict[tuple[Any, ...], str] = {}
+        known: dict[tuple[Any, ...], Sequence[Any]] = {}  # By device and inode
+        inodes = [self._inode(stat) for stat in files]
         if self._database is not None:
             sql = (
                 "SELECT device, inode, size, mtime_ns, ctime_ns, hash FROM memo"
@@ -146,12 +153,17 @@ class Memo:
             )
             with contextlib.suppress(*FAILURES):
                 for device in {stat.st_dev for stat in files}:
-                    inodes = [self._inode(stat) for stat in files if stat.st_dev == device]
-                    rows = self._database.fetch_in(sql, inodes, (device, algo))
-                    known |= {row[:5]: row[5] for row in rows if _is_hash(row[5])}
+                    there = [inode for inode, stat in zip(inodes, files, strict=True) if stat.st_dev == device]
+                    rows = self._database.fetch_in(sql, there, (device, algo))
+                    known |= {row[:2]: row[2:] for row in rows}
         if not known:
             return [None] * len(files)
-        return [known.get((s.st_dev, self._inode(s), s.st_size, s.st_mtime_ns, s.st_ctime_ns)) for s in files]
+        found: list[str | None] = []
+        for inode, stat in zip(inodes, files, strict=True):
+            *rest, hash = known.get((stat.st_dev, inode), (None,))
+            same = rest == [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+            found.append(hash if same and _is_hash(hash) else None)
+        return found
 
     def remember(
         self,

@@ -46,7 +46,7 @@ class Objects:
         folder_mode: int,  # Permission bits of folders, whatever the umask
     ) -> None:
         self.root, self._staging, self._disk = root, staging, disk
-        self._prefix = f"{os.fspath(root)}/"
+        self._base, self._prefix = os.fspath(root), f"{os.fspath(root)}/"
         self._own, self._staged = f"{os.fspath(root)}/.store/", f"{os.fspath(root)}/.store/staging/"
         self._object_mode, self.folder_mode = object_mode, folder_mode
 
@@ -99,10 +99,10 @@ class Objects:
     ) -> list[str]:  # Folders that got a new name in them
         "Make the folders above `final`; their names are not durable yet"
         folder = os.path.dirname(final)
-        if inside(self.root, folder, seen=seen):  # before a folder is made in the wrong place
+        if inside(self._base, folder, seen=seen):  # before a folder is made in the wrong place
             return []
         made = self._disk.make_folder(folder, self.folder_mode, sync=False)
-        inside(self.root, folder, seen=seen)
+        inside(self._base, folder, seen=seen)
         return made
 
     def folders(
@@ -289,13 +289,13 @@ class Objects:
         "Is the object's file as it was when it was stored? If in doubt, its bytes decide"
         name = self.name(entry)
         try:
-            inside(self.root, os.path.dirname(name), seen=seen)
+            inside(self._base, name[: name.rindex("/")], seen=seen)
             stat = os.lstat(name)
         except FileNotFoundError:
             return None
-        if stats.S_ISLNK(stat.st_mode):
-            raise UnsafePath(name)
         if not stats.S_ISREG(stat.st_mode):
+            if stats.S_ISLNK(stat.st_mode):
+                raise UnsafePath(name)
             return None
         as_stored = stat.st_size == entry.size and stat.st_mtime_ns == entry.mtime_ns
         if as_stored and not read and not is_doubtful(entry):

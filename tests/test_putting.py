@@ -1,7 +1,9 @@
 "How content becomes an object: adopted, moved, put by many at once; and what must never be taken for one, or away."
 
+import dataclasses
 import io
 import os
+import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,
     HashMismatch,
+    PutResult,
     SourceChanged,
     SourceError,
     hash_bytes,
@@ -272,3 +275,19 @@ def test_a_file_that_somebody_takes_away_while_it_is_moved_is_stored(tmp_path, m
         monkeypatch.setattr(store.parts.putting, "_receive", taken_away)
         result = store.put(film, move=True)
         assert (result.created, store.read(result.hash, verify=True)) == (True, b"a film")
+
+
+def test_a_result_makes_its_path_when_it_is_asked_for(store):
+    "And is nothing else than one that was made with it"
+    result = store.put(b"a poster")
+    assert "path" not in vars(result)
+    other = pickle.loads(pickle.dumps(result))
+    facts = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    whole = PutResult(**facts)
+    assert isinstance(result.path, Path)
+    assert (result, other, dataclasses.replace(other)) == (whole,) * 3
+    assert (repr(other), hash(other), other._repr_html_()) == (repr(whole), hash(whole), whole._repr_html_())
+    with pytest.raises(AttributeError, match="'PutResult' object has no attribute 'place'"):
+        _ = result.place
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.path = Path()
