@@ -163,8 +163,9 @@ class _Judge:
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
         in_order = index.as_entries(index.database.pages(sql, (namespace,)))
         for each in index.within(prefix, namespace, orphaned) if prefix else in_order:
-            words = {name: intern(getattr(each, name)) for name in ("namespace", "extension", "boot", "state")}
-            entry = each._replace(**words)  # the same few words of all rows, held once
+            room, extension, boot, state = map(intern, (each.namespace, each.extension, each.boot, each.state))
+            # the same few words of all rows, held once
+            entry = each._replace(namespace=room, extension=extension, boot=boot, state=state)
             yield Orphan(entry, self.why(entry, pinned), entry.used_at)
 
 # %% ../nbs/35_collecting.ipynb #24309636
