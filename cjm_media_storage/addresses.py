@@ -8,7 +8,6 @@ __all__ = ['SCHEMES', 'is_url', 'shown', 'holds_secret']
 # %% ../nbs/04b_addresses.ipynb #6f6ec5e5
 import os
 import re
-from urllib.parse import unquote, urlsplit
 
 from .errors import InvalidUrl
 
@@ -33,6 +32,8 @@ def shown(
     "The address without its password; `InvalidUrl` if nobody can tell where that ends"
     if not is_url(address):
         return os.fspath(address)
+    from urllib.parse import unquote, urlsplit  # on use: most databases are files
+
     try:
         parts = urlsplit(str(address))
     except ValueError:

@@ -101,6 +101,11 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
     SINGLE = True
     HASHES = ("SELECT 1 FROM analysis_jobs WHERE file_hash",)
     COLUMNS = "file_path, file_hash, config_hash, ranges, metadata, created_at"
+    SAVE = (
+        f"INSERT INTO analysis_jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (file_path, config_hash) DO UPDATE SET file_hash = excluded.file_hash,"
+        " ranges = excluded.ranges, metadata = excluded.metadata, created_at = excluded.created_at"
+    )
 
     def save(
         self,
@@ -295,9 +300,4 @@ class MediaAnalysisStorage(ComputingStorage[MediaAnalysisRow]):
         con: Session,
         rows: list[Sequence[Any]],
     ) -> None:
-        con.executemany(
-            f"INSERT INTO analysis_jobs ({self.COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (file_path, config_hash) DO UPDATE SET file_hash = excluded.file_hash,"
-            " ranges = excluded.ranges, metadata = excluded.metadata, created_at = excluded.created_at",
-            rows,
-        )
+        con.executemany(self.SAVE, rows)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from .content import ContentStore
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 GRACE = 3600.0  # Seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Orphan(Shown):
     "A live object without a reference"
 
@@ -161,7 +162,10 @@ class _Judge:
         where = f"state = 'live' AND namespace = coalesce(?, namespace) AND id > ?{orphaned}"
         sql = f"SELECT {COLUMNS} FROM objects WHERE {where} ORDER BY id LIMIT ?"
         in_order = index.as_entries(index.database.pages(sql, (namespace,)))
-        for entry in index.within(prefix, namespace, orphaned) if prefix else in_order:
+        for each in index.within(prefix, namespace, orphaned) if prefix else in_order:
+            room, extension, boot, state = map(intern, (each.namespace, each.extension, each.boot, each.state))
+            # the same few words of all rows, held once
+            entry = each._replace(namespace=room, extension=extension, boot=boot, state=state)
             yield Orphan(entry, self.why(entry, pinned), entry.used_at)
 
 # %% ../nbs/35_collecting.ipynb #24309636

@@ -21,7 +21,6 @@ from cjm_media_storage.errors import (
     ObjectNotFound,
     StoreClosed,
 )
-from .executors import Lent
 from .files import DISK, Disk
 from .index import Entry, NewReference, NewSource, Reference, Source, StoredObject
 from .ingest import Content
@@ -37,7 +36,6 @@ from .parts import Parts
 from .putting import PutResult, check_terms
 from .records import path_key, to_path, to_text
 from .showing import Shown
-from .spreading import put_by
 from .trash import RETENTION, Trashed, check_retention
 
 if TYPE_CHECKING:
@@ -190,6 +188,9 @@ class ContentStore(Shown):
             "move": move,
         }
         if executor is not None:
+            from cjm_media_storage.executors import Lent  # on use: few have others put for them
+            from cjm_media_storage.spreading import put_by
+
             options |= {"durability": durability, "threads": threads or 1}
             return put_by(executor, Lent(self), contents, options, progress)
         from cjm_media_storage.batches import Batch  # on use: not all who open a store put many

@@ -400,63 +400,64 @@ class Database(Queries, Connections):
                 con = self._open(connection)
                 if self._read_only:
                     raise ReadOnlyStore(self.path)
-                with self._waiting_for_disk(connection, con, durable), self._nested(connection, con):
-                    yield con
-                if connection.depth == 0:
+                outermost = connection.depth == 0
+                relaxed = outermost and self.durable and not durable
+                try:  # in one method: a generator for each of these would cost a fifth of a small transaction
+                    self._begin(connection, con, relaxed)
+                    try:
+                        yield con
+                        self._commit(connection, con)
+                    except BaseException:
+                        if outermost and connection.sqlite is con and con.in_transaction:
+                            con.execute("ROLLBACK")
+                        raise
+                    finally:
+                        connection.depth -= 1
+                finally:
+                    if relaxed and connection.sqlite is con:
+                        con.execute("PRAGMA synchronous=EXTRA")
+                if outermost:
                     self._checkpoint(con)
         except (sqlite3.Error, *UNFIT) as e:
             self._fail(e)
         finally:
             turn.release()
 
-    @contextlib.contextmanager
-    def _waiting_for_disk(
+    def _begin(
         self,
         connection: Connection,
         con: sqlite3.Connection,
-        durable: bool,  # If not, the next durable transaction brings this one to the disk, too
-    ) -> Iterator[None]:
-        "Commit without waiting for the disk, where that is not needed"
-        relaxed = self.durable and not durable and connection.depth == 0
+        relaxed: bool,  # Commit without waiting for the disk? The next durable transaction brings this one there, too
+    ) -> None:
+        "Enter a block; the outermost begins a transaction"
         if relaxed:
             con.execute("PRAGMA synchronous=NORMAL")
-        try:
-            yield
-        finally:
-            if relaxed and connection.sqlite is con:
-                con.execute("PRAGMA synchronous=EXTRA")
-
-    @contextlib.contextmanager
-    def _nested(
-        self,
-        connection: Connection,
-        con: sqlite3.Connection,
-    ) -> Iterator[None]:
-        "Begin and end at the outermost block"
         if connection.depth == 0:
             con.execute("BEGIN IMMEDIATE")
         connection.depth += 1
-        try:
-            yield
-            if connection.sqlite is not con:  # closed in the block, or left to the parent by a fork in it
-                raise StoreClosed(self.path)
-            if connection.depth == 1:
-                con.execute("COMMIT")
-        except BaseException:
-            if connection.depth == 1 and connection.sqlite is con and con.in_transaction:
-                con.execute("ROLLBACK")
-            raise
-        finally:
-            connection.depth -= 1
+
+    def _commit(
+        self,
+        connection: Connection,
+        con: sqlite3.Connection,
+    ) -> None:
+        "Leave a block that went well; the outermost commits"
+        if connection.sqlite is not con:  # closed in the block, or left to the parent by a fork in it
+            raise StoreClosed(self.path)
+        if connection.depth == 1:
+            con.execute("COMMIT")
 
     def _checkpoint(
         self,
         con: sqlite3.Connection,
     ) -> None:
         "Copy a long log into the file"
-        with contextlib.suppress(OSError):
-            if os.stat(self.path + "-wal").st_size > LOG_LIMIT:
-                self._fold(con)
+        try:
+            size = os.stat(self.path + "-wal").st_size
+        except OSError:
+            return
+        if size > LOG_LIMIT:
+            self._fold(con)
 
     def _fold(
         self,

@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import InvalidHash, StorageError
-from .executors import in_executor, pieces
 from .showing import Shown
-from .workers import in_parallel, workers
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -148,6 +146,8 @@ class Hasher:
         file: BinaryIO,  # Opened with `buffering=0`
     ) -> "Hasher":  # Itself
         "Take `file` in as `read` does, while a second thread reads what comes next; for large files alone"
+        from cjm_media_storage.workers import workers  # on use: most files are small
+
         both = _aligned(2 * BLOCK)
         view, other = both[:BLOCK], both[BLOCK:]
         with workers(1, "read_ahead") as reader:
@@ -215,6 +215,8 @@ def hash_files(
     digest_length(algo)
     if executor is not None:
         return _hash_by(executor, paths, algo)
+    from cjm_media_storage.workers import in_parallel  # on use: most programs hash one file at a time
+
     return in_parallel(lambda path: _hash_or_error(path, algo), paths, threads)
 
 
@@ -224,6 +226,8 @@ def _hash_by(
     algo: str,
 ) -> Iterator[FileHash]:
     "Hash files by an executor, whose workers may be in another folder"
+    from cjm_media_storage.executors import in_executor, pieces  # on use: few have others hash for them
+
     given: deque[str | os.PathLike[str]] = deque()
 
     def absolute() -> Iterator[str]:

@@ -14,9 +14,7 @@ import stat as stats
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import BinaryIO, NamedTuple
 
 from cjm_media_storage.errors import (
@@ -38,8 +36,7 @@ Content = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | I
 SMALL = 1 << 20  # Bytes up to which content is held in memory instead of in a staged file
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     "What the caller expects of the content"
 
     expected_hash: str | None = None  # `sha256:hexdigest`
@@ -127,6 +124,8 @@ def copy_and_hash(
     early: bool = False,  # Begin to write the copy out while it grows? The caller syncs it before it is closed
 ) -> tuple[Hasher, str]:  # Of the copy; and how it was made
     "Copy `source` into `target`, and hash the copy"
+    from queue import SimpleQueue  # on use: small files need none
+
     hasher = Hasher()
     with open(target, "rb", buffering=0) as copy:
         if disk.clone(source, fd):
@@ -221,8 +220,7 @@ def read_small(
     return data
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     "What the store knows already"
 
     knows_size: Callable[[int], bool] = lambda size: False  # Is there an object of that size?

@@ -8,7 +8,6 @@ __all__ = ['RACY', 'Identity', 'FAILURES', 'identity', 'racy', 'Memo']
 # %% ../nbs/07_memo.ipynb #fdf1f4e3
 import contextlib
 import os
-import platform
 import re
 import sqlite3
 import time
@@ -75,10 +74,12 @@ def _upgrade(
 
 def _computer() -> str:
     "What tells this computer from others: on each, files have inodes of the same numbers"
-    try:
-        return Path("/etc/machine-id").read_text().strip() or platform.node()
-    except OSError:
-        return platform.node()
+    with contextlib.suppress(OSError):
+        if found := Path("/etc/machine-id").read_text().strip():
+            return found
+    import platform  # on use: few computers have no number of their own
+
+    return platform.node()
 
 
 FAILURES = StorageError, OSError, sqlite3.Error  # Of its database, none of which stops the hashing

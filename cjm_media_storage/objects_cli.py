@@ -15,11 +15,8 @@ from typing import Annotated
 
 import typer
 
-from .adding import find_files
 from .errors import Conflict, CorruptObject, InvalidHash, ObjectNotFound
 from .hashing import Hasher, hash_files
-from .maintenance import explain
-from .publishing import give_out, publications_of
 from .storage import ContentStore, StoredObject
 from cjm_media_storage.targets import (
     ForceOption,
@@ -95,6 +92,9 @@ def _facts(
     found: StoredObject,
 ) -> Iterator[list[str]]:
     "What is known of an object, as rows"
+    from cjm_media_storage.collecting import explain  # on use: `ls` needs neither
+    from cjm_media_storage.publishing import publications_of
+
     yield from (["hash", found.hash], ["size", f"{found.size:,} bytes"], ["stored", when(found.created_at)])
     for entry in store.parts.index.entries(found.hash.partition(":")[2]):
         yield ["path", printable(store.parts.objects.path(entry))]
@@ -122,6 +122,9 @@ def show(
 
     JSON: hash, size, namespace, extension, path, created_at, namespaces, sources, references, publications, gc
     """
+    from cjm_media_storage.collecting import explain  # on use, as above
+    from cjm_media_storage.publishing import publications_of
+
     with open_store(store) as opened:
         found = find_object(opened, hash)
         if not json:
@@ -162,6 +165,8 @@ def _of_files(
     path: str,
 ) -> Iterator[Answer]:
     "Hash a file, or all files below a folder"
+    from cjm_media_storage.adding import find_files  # on use, as above
+
     with meter("files", by_count=True, among_lines=True) as tell:
         found = (each for each in find_files([path]) if not each.skipped)
         for count, hashed in enumerate(hash_files(each.path for each in found), 1):
@@ -271,6 +276,8 @@ def get(
         final = to / found.path.name if to.is_dir() else to
         if not final.parent.is_dir():
             raise BadUse(f"the folder {printable(final.parent)} does not exist. Make it first")
+        from cjm_media_storage.publishing import give_out  # on use, as above
+
         try:
             mode = give_out(opened, found.hash, final, overwrite=force)
         except Conflict:

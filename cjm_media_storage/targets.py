@@ -25,8 +25,6 @@ from cjm_media_storage.storage import (
     ContentStore,
     CorruptDatabase,
     InvalidNamespace,
-    MediaAnalysisStorage,
-    MediaProcessingStorage,
     ObjectNotFound,
     StoredObject,
     Trashed,
@@ -90,10 +88,6 @@ def find_trashed(
 
 # %% ../nbs/51_targets.ipynb #35eecfc4
 DB_VARIABLE = "MEDIA_STORAGE_DB"
-_KINDS: dict[str, type[ResultStorage[Any]]] = {
-    MediaAnalysisStorage.TABLE: MediaAnalysisStorage,
-    MediaProcessingStorage.TABLE: MediaProcessingStorage,
-}
 
 
 def _tables(
@@ -116,6 +110,9 @@ def open_results(
     paths: list[Path],
 ) -> Iterator[list[ResultStorage[Any]]]:
     "Open the storages in some files; `BadUse` for a file that is missing or holds none"
+    from cjm_media_storage.storage import MediaAnalysisStorage, MediaProcessingStorage  # on use: few commands ask them
+
+    storages: tuple[type[ResultStorage[Any]], ...] = (MediaAnalysisStorage, MediaProcessingStorage)
     with contextlib.ExitStack() as stack:
         opened: list[ResultStorage[Any]] = []
         for path in paths:
@@ -125,10 +122,11 @@ def open_results(
                 raise BadUse(
                     f"{printable(path)} is no file. Name a database of results with --db, or with {DB_VARIABLE}"
                 )
-            kinds = _tables(path) & set(_KINDS)
+            tables = _tables(path)
+            kinds = [kind for kind in storages if kind.TABLE in tables]
             if not kinds:
                 raise BadUse(f"{printable(path)} holds no results of analyses or processing. It was not changed")
-            opened += [stack.enter_context(_KINDS[kind](path)) for kind in sorted(kinds)]
+            opened += [stack.enter_context(kind(path)) for kind in kinds]
         yield opened
 
 # %% ../nbs/51_targets.ipynb #89431f0b

@@ -101,31 +101,14 @@ class Tape(Disk):
     def record_commits(self, store):
         "Note each commit of the store's index, with the file as it then is"
         database = store.parts.index.database
-        inner = database._nested
+        inner = database._commit
 
-        def nested(connection, con):
-            return After(inner(connection, con), lambda: connection.depth == 0 and self._committed(con))
+        def commit(connection, con):
+            inner(connection, con)
+            if connection.depth == 1:
+                self.note("commit", data=con.serialize())
 
-        database._nested = nested
-
-    def _committed(self, con):
-        self.note("commit", data=con.serialize())
-
-
-class After:
-    "A context manager with something to be done after it, where it ends well"
-
-    def __init__(self, inner, then):
-        self.inner, self.then = inner, then
-
-    def __enter__(self):
-        return self.inner.__enter__()
-
-    def __exit__(self, *error):
-        swallowed = self.inner.__exit__(*error)
-        if error[0] is None:
-            self.then()
-        return swallowed
+        database._commit = commit
 
 
 @dataclass
