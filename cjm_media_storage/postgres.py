@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import psycopg
 
 from .database import Queries, Rows, Session
-from .errors import ReadOnlyStore, ServerUnavailable, StorageError, StoreClosed, UnsupportedFormat
+from .errors import ReadOnlyStore, ServerUnavailable, StoreClosed, UnsupportedFormat
 from .servers import UNFIT, Sessions, fail, is_lost
 
 # %% ../nbs/04d_postgres.ipynb #7402d35d
@@ -280,7 +280,7 @@ class PostgresDatabase(Queries, Sessions):
                 raise ServerUnavailable(self.path, reason) from e
             raise
         if said != "COMMIT":
-            raise StorageError(f"{self.path}: a statement failed before, so nothing was written")
+            raise ServerUnavailable(self.path, "a statement of the transaction failed, so nothing was written")
 
     def execute(
         self,

@@ -203,8 +203,8 @@ def _is_digest(
 
 
 @functools.lru_cache(256)  # most rows have one of a few
-def _is_namespace(
-    value: Any,
+def _names_namespace(
+    value: str,
 ) -> bool:
     try:
         return bool(check_namespace(value))
@@ -212,14 +212,26 @@ def _is_namespace(
         return False
 
 
+def _is_namespace(
+    value: Any,
+) -> bool:
+    return isinstance(value, str) and _names_namespace(value)
+
+
 @functools.lru_cache(256)
+def _names_extension(
+    value: str,
+) -> bool:
+    try:
+        return normalize_extension(value) == value
+    except StorageError:
+        return False
+
+
 def _is_extension(
     value: Any,
 ) -> bool:
-    try:
-        return isinstance(value, str) and normalize_extension(value) == value
-    except StorageError:
-        return False
+    return isinstance(value, str) and _names_extension(value)
 
 
 def _is_place(
