@@ -19,10 +19,10 @@ from pathlib import Path
 
 from . import __version__
 from .content import ContentStore
-from .database import on_network
 from .errors import NoSpace, ReadOnlyStore, StorageError
 from .files import DISK, Disk, NoHardLink
 from .locks import FileLock
+from .wal import on_network
 
 # %% ../nbs/52_checkup.ipynb #2575bbeb
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from .content import ContentStore
+from .entries import COLUMNS, USED, Entry
 from .errors import CollectionRefused
 from .executors import Lent, in_executor
-from .index import COLUMNS, USED, Entry
 from .keeping import needed_by
 from .layout import ALGO, check_namespace, digest_of
 from .parts import Parts

@@ -14,28 +14,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from cjm_media_storage.errors import (
-    AmbiguousHash,
-    MissingObject,
-    ObjectInUse,
-    ObjectNotFound,
-    StoreClosed,
-)
+from .errors import AmbiguousHash, MissingObject, ObjectInUse, ObjectNotFound, StoreClosed
 from .files import DISK, Disk
-from .index import Entry, NewReference, NewSource, Reference, Source, StoredObject
+from .index import Entry, StoredObject
 from .ingest import Content
 from .keeping import Keeps, needed_by
-from cjm_media_storage.layout import (
-    ALGO,
-    digest_of,
-    digest_prefix,
-    extension_of,
-    open_root,
-)
+from .layout import ALGO, digest_of, digest_prefix, open_root
 from .parts import Parts
+from .provenance import Provenance
 from .putting import PutResult, check_terms
-from .records import path_key, to_path, to_text
-from .showing import Shown
+from .records import to_text
 from .trash import RETENTION, Trashed, check_retention
 
 if TYPE_CHECKING:
@@ -51,7 +39,7 @@ Found = TypeVar("Found")
 _ELSEWHERE = {"s3": ("cjm_media_storage.bucket_store", "BucketStore")}  # By scheme: rooms that are opened on use
 
 
-class ContentStore(Shown):
+class ContentStore(Provenance):
     "Objects under `root`, each kept once; used from any thread, process and forked child"
 
     def __new__(
@@ -235,16 +223,6 @@ class ContentStore(Shown):
 
     # ---- looking up
 
-    def _entries(
-        self,
-        hash: str,
-        namespace: str | None,
-    ) -> list[Entry]:  # At least one
-        entries = self._index.entries(digest_of(hash), namespace)
-        if not entries:
-            raise ObjectNotFound(hash)
-        return entries
-
     def get(
         self,
         hash: str,  # `sha256:hexdigest`
@@ -348,65 +326,6 @@ class ContentStore(Shown):
     def stats(self) -> dict[str, int]:
         "Counts: objects, their bytes, sources, references"
         return self._index.totals()
-
-    # ---- sources and references
-
-    def add_source(
-        self,
-        hash: str,  # `sha256:hexdigest`; `ObjectNotFound` if it is not here
-        location: str | os.PathLike[str],  # URL or path, stored as given and never fetched
-        provider: str = "",
-    ) -> None:
-        "Say where an object came from, or could be fetched again"
-        provider = provider and to_text(provider, "provider")
-        source = NewSource(to_path(location, "location"), provider, extension_of(os.fsdecode(location)))
-        self._index.commit(self._entries(hash, None)[0], source)
-
-    def sources(
-        self,
-        hash: str,  # `sha256:hexdigest`
-    ) -> list[Source]:
-        "Where an object came from, in the order in which it was last seen there"
-        return self._index.sources("digest = ?", (digest_of(hash),))
-
-    def find_by_source(
-        self,
-        location: str | os.PathLike[str],  # URL as it was given to `put`, or the absolute path of a file
-        provider: str | None = None,  # Any, if None
-    ) -> list[Source]:  # Empty: this location was never stored
-        "What a URL or path has given, in order of time: the last is the newest"
-        where = "location = ? AND provider = coalesce(?, provider)"
-        return self._index.sources(where, (path_key(location), provider))
-
-    def add_reference(
-        self,
-        hash: str,  # `sha256:hexdigest`; `ObjectNotFound` if it is not here
-        owner: str,  # Who needs it: 'movie:603'
-        role: str = "",  # What for: 'poster'
-        namespace: str | None = None,  # The first that holds it, if None
-    ) -> None:
-        "Say who needs an object; saying it twice is fine"
-        reference = NewReference(to_text(owner, "owner"), role and to_text(role, "role"))
-        self._index.commit(self._entries(hash, namespace)[0], reference=reference)
-
-    def remove_reference(
-        self,
-        hash: str,  # `sha256:hexdigest`
-        owner: str,
-        role: str | None = None,  # Any, if None
-    ) -> int:  # How many were removed
-        "Say that `owner` no longer needs an object. The object stays"
-        return self._index.remove_reference(digest_of(hash), owner, role)
-
-    def references(
-        self,
-        hash: str | None = None,  # Of this object; of any, if None
-        owner: str | None = None,  # By this owner; by any, if None
-    ) -> list[Reference]:
-        "Who needs what, oldest first"
-        asked = {"digest = ?": None if hash is None else digest_of(hash), "owner = ?": owner}
-        given = {where: value for where, value in asked.items() if value is not None}  # each by its index
-        return self._index.references(" AND ".join(given) or "1 = 1", tuple(given.values()))
 
     # ---- deleting
 

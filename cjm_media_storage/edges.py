@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from .connections import PATIENCE, abandon
-from .database import fail
 from .errors import NoResults, StoreBusy, StoreClosed, StoreUnavailable
+from .failing import fail
 from .records import PathValue, ResultStorage
 from .resultfiles import COLUMNS, TABLES, ResultFile, Table, result_file, to_row
 

@@ -8,23 +8,21 @@ __all__ = ['STOPS', 'MoveReport', 'move_root']
 # %% ../nbs/39_moving.ipynb #5cb06ef8
 import contextlib
 import itertools
-import json
 import os
 import stat as stats
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from .content import ContentStore
-from .errors import Conflict, SourceChanged, SourceError, StoreUnavailable, UnsafePath
+from .errors import SourceChanged, SourceError, UnsafePath
 from .files import DISK, Disk, NoHardLink, inside
+from .handover import claim_place, is_retired, open_for_use, retire
 from .hashing import hash_file
 from .ingest import copy_and_hash, open_source
-from .layout import ALGO, is_store, object_path, read_id, read_note, write_note
+from .layout import ALGO, object_path, read_note
 from .locks import FileLock
 from .memo import RACY
 from .rebuilding import SLICE
@@ -247,51 +245,6 @@ class _Copies:
                 self.disk.remove_folder(Path(place))
         return count
 
-# %% ../nbs/39_moving.ipynb #d8de89cb
-def _claim(
-    old: Path,
-    new: Path,
-    id: str,  # Of the store
-    disk: Disk,
-    folder_mode: int,
-) -> None:
-    "Mark the new place as the store's; `Conflict` if it is not free"
-    if new.is_relative_to(old) or old.is_relative_to(new):
-        raise Conflict(os.fspath(new), ": one place lies in the other")
-    note = read_note(new, "moving")
-    if note.get("id", id) != id or (not note and new.exists() and any(name != ".store" for name in os.listdir(new))):
-        raise Conflict(os.fspath(new), ": it is not empty")
-    if not note and is_store(new):
-        raise Conflict(os.fspath(new), ": another store")
-    disk.make_folder(new / ".store", folder_mode)
-    write_note(new / ".store" / "moving.json", {"id": id, "from": os.fspath(old)}, disk)
-
-
-def _retire(
-    old: Path,
-    new: Path,
-    disk: Disk,
-) -> None:
-    "From now on nobody can open the old place, or write to it"
-    marker = old / ".store" / "format.json"
-    note = {"to": os.fspath(new), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    write_note(old / ".store" / "moved.json", {**note, "marker": json.loads(marker.read_text())}, disk)
-    disk.unlink(marker)
-    disk.sync_folder(marker.parent)
-
-
-def _open_for_use(
-    old: Path,
-    new: Path,
-    disk: Disk,
-) -> None:
-    "Make the new place the store; the old one is retired"
-    marker: Any = read_note(old, "moved")["marker"]
-    if not is_store(new):
-        write_note(new / ".store" / "format.json", marker, disk)
-    disk.unlink(new / ".store" / "moving.json")
-    disk.sync_folder(new / ".store")
-
 # %% ../nbs/39_moving.ipynb #53ac810f
 def _copy_index(
     store: ContentStore,
@@ -338,8 +291,8 @@ def _last_bit(
             return False
         copies.tidy()
         _copy_index(store, new)
-        _retire(store.root, new, disk)
-    _open_for_use(store.root, new, disk)
+        retire(store.root, new, disk)
+    open_for_use(store.root, new, disk)
     return True
 
 
@@ -362,24 +315,9 @@ def _finish(
     own, disk = copies.old / ".store", copies.disk
     with FileLock(own / "maintenance.lock", disk).exclusive():
         if read_note(copies.new, "moving"):
-            _open_for_use(copies.old, copies.new, disk)
+            open_for_use(copies.old, copies.new, disk)
         removed = copies.remove() if remove else 0
     return _report(copies, True, removed, 0)
-
-
-def _is_retired(
-    old: Path,
-    new: Path,
-) -> bool:
-    "Did the store at `old` move to `new`?"
-    note: dict[str, Any] = read_note(old, "moved")
-    if is_store(old) or not note:
-        return False
-    if note["to"] != os.fspath(new):
-        raise StoreUnavailable(os.fspath(old), f"it was moved to {note['to']}")
-    if not read_note(new, "moving") and (not is_store(new) or read_id(new) != note["marker"]["id"]):
-        raise StoreUnavailable(os.fspath(new), "the store that was moved there is not there")
-    return True
 
 
 def move_root(
@@ -396,14 +334,14 @@ def move_root(
     new, told = Path(os.path.realpath(new_root)), progress or untold
     if not isinstance(store, ContentStore):
         old = Path(os.path.realpath(store))
-        if _is_retired(old, new):
+        if is_retired(old, new):
             return _finish(_Copies(old, new, disk, 0o755, threads, told), remove)
         with ContentStore(old, create=False, memo=False, disk=disk) as opened:
             return move_root(opened, new, remove=remove, force=force, threads=threads, progress=progress)
     parts = store.parts
     copies = _Copies(store.root, new, parts.disk, parts.objects.folder_mode, threads, told)
     with parts.maintenance():
-        _claim(store.root, new, store.id, parts.disk, parts.objects.folder_mode)
+        claim_place(store.root, new, store.id, parts.disk, parts.objects.folder_mode)
         copies.bring()
         ((symlinks,),) = parts.index.database.fetch("SELECT count(*) FROM publications WHERE link_mode = 'symlink'")
         moved = _last_bit(store, new, copies, force)

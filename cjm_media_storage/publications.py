@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .database import Session
+from .entries import AnyIndex
 from .errors import ObjectNotFound
-from .index import AnyIndex
 from .layout import ALGO, digest_of
 from .names import folded, split_extension
 from .records import from_path, path_key

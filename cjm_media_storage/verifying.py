@@ -17,9 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .content import ContentStore
+from .entries import COLUMNS, Entry
 from .errors import InvalidHash, ObjectNotFound, StorageError, StoreUnavailable
 from .executors import Lent, in_executor, shards
-from .index import COLUMNS, Entry
 from .layout import ALGO, check_namespace, digest_of
 from .looking import LEVELS, Looks, confirm, describe, looker_of
 from .parts import Parts

@@ -1,6 +1,5 @@
 "A database keeps its rows among threads, processes and forked children, and says what is wrong in typed errors."
 
-import errno
 import itertools
 import os
 import shutil
@@ -15,7 +14,7 @@ from words import TABLE, add, alone, open_words, words
 
 from cjm_media_storage import connections
 from cjm_media_storage import database as database_module
-from cjm_media_storage.database import Database, fail, on_network
+from cjm_media_storage.database import Database
 from cjm_media_storage.errors import (
     CorruptDatabase,
     InvalidRecord,
@@ -26,7 +25,6 @@ from cjm_media_storage.errors import (
     StoreUnavailable,
     UnsupportedFormat,
 )
-from cjm_media_storage.files import Disk, disk_errors
 
 # ---- transactions
 
@@ -165,17 +163,6 @@ def test_the_journal_follows_the_file_system(path, journal):
         assert database.fetch("PRAGMA synchronous") == [(3,)]
     with closing(open_words(path, durable=False)) as database:
         assert database.fetch("PRAGMA synchronous") == [(1,) if journal == "log" else (3,)]
-
-
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "ext4", "tmpfs"])
-def test_on_network(tmp_path, kind):
-    device = os.stat(tmp_path).st_dev
-    table = tmp_path / "mountinfo"
-    row = f"36 35 {os.major(device)}:{os.minor(device)} / /films rw shared:1 - {kind} server:/films rw\n"
-    table.write_text("24 30 0:22 / /proc rw - proc proc rw\n" + row)
-    assert on_network(tmp_path, str(table)) == (kind in database_module.NETWORK)
-    assert not on_network(tmp_path, str(tmp_path / "no such table"))
-    assert not on_network(tmp_path / "gone", str(table))
 
 
 # ---- what may go wrong
@@ -320,33 +307,6 @@ def test_fault_20_a_full_quota(quota, program):
     )
 
 
-class Full(Disk):
-    "Room for a name, and for no bytes"
-
-    def write(self, fd, data):
-        with disk_errors("file"):
-            raise OSError(errno.EDQUOT, "Disk quota exceeded")
-
-
-@pytest.mark.parametrize(
-    ("code", "disk", "kind"),
-    [
-        (sqlite3.SQLITE_IOERR_WRITE, Full(), NoSpace),
-        (sqlite3.SQLITE_IOERR_READ, Full(), StoreUnavailable),
-        (sqlite3.SQLITE_IOERR_WRITE, Disk(), StoreUnavailable),
-        (sqlite3.SQLITE_IOERR_FSYNC, Disk(), StoreUnavailable),
-        (sqlite3.SQLITE_CANTOPEN, Disk(), StoreUnavailable),
-    ],
-)
-def test_the_disk_is_asked_what_is_wrong(path, code, disk, kind):
-    error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorcode = code
-    with pytest.raises(kind) as e:
-        fail(error, str(path), disk)
-    assert e.value.__cause__ is error
-    assert os.listdir(path.parent) == []
-
-
 def test_a_failing_write_is_no_full_disk(path, program):
     "A limit on the size of files, which is neither"
     said = program(
@@ -463,26 +423,6 @@ def test_a_read_only_file_can_be_read(open_folder):
 def test_a_value_too_large_is_a_record_error(database):
     with pytest.raises(InvalidRecord, match="too large"):
         database.execute("INSERT INTO words (word) VALUES (zeroblob(2000000000))")
-
-
-def test_errors_of_sqlite_are_typed():
-    wanted = {
-        sqlite3.SQLITE_BUSY_SNAPSHOT: StoreBusy,
-        sqlite3.SQLITE_LOCKED: StoreBusy,
-        sqlite3.SQLITE_PROTOCOL: StoreBusy,
-        sqlite3.SQLITE_FULL: NoSpace,
-        sqlite3.SQLITE_READONLY_DIRECTORY: ReadOnlyStore,
-        sqlite3.SQLITE_CORRUPT_INDEX: CorruptDatabase,
-        sqlite3.SQLITE_NOTADB: CorruptDatabase,
-        sqlite3.SQLITE_TOOBIG: InvalidRecord,
-        sqlite3.SQLITE_ERROR: sqlite3.OperationalError,
-    }
-    for code, kind in wanted.items():
-        error = sqlite3.OperationalError("as SQLite said")
-        error.sqlite_errorcode = code
-        with pytest.raises(kind) as e:
-            fail(error, "results.db")
-        assert e.value is error or e.value.__cause__ is error
 
 
 # ---- migrations

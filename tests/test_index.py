@@ -8,7 +8,6 @@ from servers import run
 
 from cjm_media_storage.errors import ObjectNotFound
 from cjm_media_storage.index import Entry, Index, NewReference, NewSource, without_credentials
-from cjm_media_storage.storage import ContentStore
 
 DIGEST = "ab" * 32
 
@@ -131,15 +130,6 @@ def test_an_object_in_two_namespaces_is_two_objects(index):
     assert [each.namespace for each in index.all("actors")] == ["actors"]
 
 
-def test_prefixes(index):
-    digests = ["abcd" + "0" * 60, "abcd" + "f" * 60, "abce" + "0" * 60]
-    for digest in digests:
-        index.commit(entry(digest))
-    assert index.beginning("abcd") == digests[:2]
-    assert index.beginning(digests[1]) == [digests[1]]
-    assert index.beginning("abcc") == []
-
-
 @pytest.mark.parametrize(
     ("url", "clean"),
     [
@@ -166,12 +156,3 @@ def test_fault_27_a_row_that_took_the_number_of_another_gets_nothing_of_it(in_fi
         in_file.commit(gone, reference=NewReference("movie:1"))
     in_file.correct(gone._replace(size=99))
     assert (in_file.entries("cd" * 32), in_file.references("1 = 1", ())) == ([other], [])
-
-
-def test_a_namespace_that_holds_something_durable_is_known_by_what_came_last(tmp_path):
-    with ContentStore(tmp_path / "store") as store:
-        assert not store._index.held_lately("assets")
-        store.put(b"a cache may lose it", durability="none")
-        assert not store._index.held_lately("assets")
-        store.put(b"a poster")
-        assert (store._index.held_lately("assets"), store._index.held_lately("actors")) == (True, False)

@@ -282,7 +282,7 @@ def test_who_writes_meanwhile_loses_nothing_that_was_acknowledged(root, program)
 
 
 def test_who_is_writing_for_too_long_stops_it(root, monkeypatch):
-    monkeypatch.setattr("cjm_media_storage.rebuilding.LOCK_TIMEOUT", 0.0)
+    monkeypatch.setattr("cjm_media_storage.replacing.LOCK_TIMEOUT", 0.0)
     with ContentStore(root) as store, store._index.database.transaction(), pytest.raises(StoreBusy):
         rebuild_index(root)
 

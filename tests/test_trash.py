@@ -14,7 +14,6 @@ from cjm_media_storage.storage import (
     Conflict,
     ContentStore,
     CorruptObject,
-    InvalidHash,
     LocksUnreliable,
     MissingObject,
     NoSpace,
@@ -595,17 +594,6 @@ def test_fault_49_a_file_that_is_saved_while_another_is_restored_to_its_place(tm
         with pytest.raises(Conflict):
             store.trash.restore(item, outside=True)
         assert (mine.read_bytes(), list(store.trash), len(in_trash(store))) == (b"my newer poster", [item], 1)
-
-
-def test_what_is_here_is_found_by_the_first_digits_of_its_hash(store):
-    hash = store.put(b"a poster").hash
-    store.put(b"a poster", namespace="actors")
-    store.delete(hash)
-    for prefix in (hash, hash[7:], hash[:11], hash[7:11]):
-        assert [item.namespace for item in store.trash.beginning(prefix)] == ["assets", "actors"]
-    for prefix, error in (("0000", ObjectNotFound), ("000", InvalidHash), ("ABCD", InvalidHash)):
-        with pytest.raises(error):
-            store.trash.beginning(prefix)
 
 
 def test_what_is_in_the_trash_is_not_counted_as_live(tmp_path):

@@ -1,0 +1,63 @@
+"The rows of objects: one, many, and how many."
+
+import pytest
+
+from cjm_media_storage.index import Entry, Index
+from cjm_media_storage.storage import ContentStore
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def index(address):
+    index = Index(address)
+    yield index
+    index.database.close()
+
+
+def entry(digest=DIGEST, namespace="assets", extension="jpg", size=8):
+    return Entry(0, digest, namespace, extension, size, 0, 0.0)
+
+
+def test_prefixes(index):
+    digests = ["abcd" + "0" * 60, "abcd" + "f" * 60, "abce" + "0" * 60]
+    for digest in digests:
+        index.commit(entry(digest))
+    assert index.beginning("abcd") == digests[:2]
+    assert index.beginning(digests[1]) == [digests[1]]
+    assert index.beginning("abcc") == []
+
+
+def test_all_of_a_prefix_in_order_page_by_page(index):
+    for digest in ("abcd" + "f" * 60, "abcd" + "0" * 60, "abce" + "0" * 60):
+        for namespace in ("assets", "actors"):
+            index.commit(entry(digest, namespace))
+    found = [(each.digest[4:5], each.namespace) for each in index.within("abcd", size=1)]
+    assert found == [("0", "actors"), ("0", "assets"), ("f", "actors"), ("f", "assets")]
+    assert [each.digest[4:5] for each in index.within("abcd", "actors", size=1)] == ["0", "f"]
+
+
+def test_what_is_not_live_is_given_only_to_those_who_ask(index):
+    index.commit(entry())
+    index.database.execute("UPDATE objects SET state = 'trashed'")
+    assert index.entries(DIGEST) == list(index.all()) == list(index.within("ab")) == index.newest(9) == []
+    assert index.beginning("ab") == [] and index.live([DIGEST]) == set()
+    assert not (index.lists(DIGEST) or index.knows_size(8) or index.holds_any("assets", "ab"))
+    assert index.totals()["objects"] == index.totals()["bytes"] == 0
+    assert [each.state for each in index.entries(DIGEST, trashed=True)] == ["trashed"]
+    assert list(index.entries_of([DIGEST])) == [DIGEST]
+
+
+def test_the_newest_come_first(index):
+    for digest in ("cd" * 32, DIGEST, "ef" * 32):
+        index.commit(entry(digest))
+    assert [each.digest[:2] for each in index.newest(2)] == ["ef", "ab"]
+
+
+def test_a_namespace_that_holds_something_durable_is_known_by_what_came_last(tmp_path):
+    with ContentStore(tmp_path / "store") as store:
+        assert not store._index.held_lately("assets")
+        store.put(b"a cache may lose it", durability="none")
+        assert not store._index.held_lately("assets")
+        store.put(b"a poster")
+        assert (store._index.held_lately("assets"), store._index.held_lately("actors")) == (True, False)
