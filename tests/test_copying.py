@@ -33,15 +33,16 @@ from cjm_media_storage.storage import (
 )
 from cjm_media_storage.verifying import verify
 
-DESTINATIONS = {  # What is given to `ContentStore`, for a folder of the test
-    "folder": lambda folder: folder / "other",
+DESTINATIONS = {  # What opens one, for a test
+    "folder": lambda test: ContentStore(test.getfixturevalue("tmp_path") / "other"),
+    "bucket": lambda test: test.getfixturevalue("in_bucket").open(),
 }
 
 
 @pytest.fixture(params=DESTINATIONS.values(), ids=DESTINATIONS)
-def other(request, tmp_path):
+def other(request):
     "A new store of each kind"
-    with ContentStore(request.param(tmp_path)) as other:
+    with request.param(request) as other:
         yield other
 
 
