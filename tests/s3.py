@@ -43,10 +43,16 @@ def free_port():
 class Server:
     "A server that is running"
 
-    def __init__(self, port=None):
-        self.port = port or free_port()
+    def __init__(self, port=None, folder=None):
+        self.port, self.folder = port or free_port(), folder
         self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        "Start it; what was in `folder` is there again"
         own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(self.port), "SERVICES": "s3", "LOG_LEVEL": "ERROR"}
+        if self.folder is not None:
+            own |= {"S3_PERSIST": "1", "S3_DATA_DIR": str(self.folder)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ministack"],
             env={**os.environ, **own},
