@@ -1,4 +1,4 @@
-"The locks and pins that a server keeps: those of files, for any number of computers; and a session that ends is noticed"
+"The locks and pins that a server keeps: as those of files, for any number of computers; a session that ends is noticed"
 
 import pickle
 import threading
