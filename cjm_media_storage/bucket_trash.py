@@ -6,7 +6,6 @@
 __all__ = ['REQUESTS', 'BucketTrash']
 
 # %% ../nbs/40d_bucket_trash.ipynb #5f96037f
-import contextlib
 import os
 import time
 from collections.abc import Callable
