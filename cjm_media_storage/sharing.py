@@ -205,7 +205,8 @@ class ServerLock:
 
 # %% ../nbs/18b_sharing.ipynb #6ebac69d
 _HELD = """SELECT DISTINCT (CAST(classid AS BIGINT) << 32) | CAST(objid AS BIGINT) FROM pg_locks
-    WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 _BITS = (1 << 64) - 1
 
 
