@@ -166,7 +166,10 @@ class BucketParts(Parts):
 
     def _claim(self) -> None:
         "Say in the bucket that this is its index, unless another is"
-        mine = self.index.fact("index") or self.index.fact("index", str(uuid.uuid4()))
+        mine = self.index.fact("index")
+        if mine is None:
+            with self.index.database.transaction():  # others may open it for the first time, too
+                mine = self.index.fact("index") or self.index.fact("index", str(uuid.uuid4()))
         self.bucket.create(OWNER, json.dumps({"index": mine}).encode() + b"\n")
         if (found := _read_dict(self.bucket, OWNER).get("index")) != mine:
             raise OtherIndex(self.bucket.url, f"that is {found}, and {self.index.database.path} is {mine}")

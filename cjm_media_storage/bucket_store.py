@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import cjm_media_storage.bucket_upkeep  # noqa: F401  # so that verify, repair and gc know buckets
+from .addresses import holds_secret, is_url, shown
 from .bucket import Bucket
 from .bucket_parts import BucketParts, open_bucket, open_own
+from .bucket_serving import open_parts, own_folder
 from .content import ContentStore
-from .errors import NoFile
+from .errors import NoFile, SecretInUrl
 from .files import DISK, Disk
 
 # %% ../nbs/40g_bucket_store.ipynb #cc3dcdb1
@@ -28,7 +30,8 @@ class BucketStore(ContentStore):
         self,
         root: str,  # 's3://bucket/prefix': a store, or an empty or new prefix; `NotAStore` for any other
         *,
-        database: str | os.PathLike[str],  # Folder for the index and all else that is not bytes; made if it is missing
+        database: str | os.PathLike[str],  # Folder for all that is not bytes, made if it is missing; or postgresql://…
+        folder: str | os.PathLike[str] | None = None,  # With a server: for what is on its way; that of caches, if None
         memo: bool = True,  # As in `ContentStore`, and so are the next four
         create: bool = True,
         id: str | None = None,
@@ -39,16 +42,19 @@ class BucketStore(ContentStore):
     ) -> None:
         "Open the store at `root`, or make one"
         bucket = Bucket(root, **options)
-        self.url, self.root = bucket.url, Path(os.path.realpath(database))
+        self.url, self._database = bucket.url, database if is_url(database) else os.path.realpath(database)
         try:
+            if not is_url(database) and folder is not None:
+                raise TypeError("a store whose database is a folder takes no other `folder`")
             self.id = open_bucket(bucket, create, id)
+            self.root = own_folder(self._database, folder, self.id)
             open_own(self.root, bucket, disk)
-            parts = BucketParts(self.root, bucket, self.id, memo, timeout, disk)
+            parts = open_parts(self._database, self.root, bucket, self.id, memo, timeout, disk)
         except BaseException:
             bucket.close()
             raise
-        self._options = {"database": os.fspath(self.root), "memo": memo, "id": self.id, "timeout": timeout}
-        self._options |= {"quota": quota, "disk": disk, **options}
+        self._options = {"database": self._database, "folder": folder, "memo": memo, "id": self.id}
+        self._options |= {"timeout": timeout, "quota": quota, "disk": disk, **options}
         try:
             self._assemble(parts, quota)
         except BaseException:
@@ -67,13 +73,16 @@ class BucketStore(ContentStore):
     def close(self) -> None:
         "Close the index and the connections; use after it raises `StoreClosed`"
         super().close()
+        self.parts.close()
         self.parts.bucket.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if holds_secret(self._database):
+            raise SecretInUrl(shown(self._database))
         return partial(ContentStore, **self._options), (self.url,)
 
     def _facts_(self) -> dict[str, Any]:
         return {**super()._facts_(), "root": self.url}
 
     def __repr__(self) -> str:
-        return f"ContentStore({self.url!r}, database={os.fspath(self.root)!r})"
+        return f"ContentStore({self.url!r}, database={shown(self._database)!r})"

@@ -6,14 +6,14 @@
 __all__ = ['REQUESTS', 'BucketTrash']
 
 # %% ../nbs/40d_bucket_trash.ipynb #5f96037f
-import contextlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .bucket_objects import BucketObjects
-from .errors import Conflict, CorruptObject, MissingObject, ObjectNotFound
+from .errors import Conflict, CorruptObject, MissingObject, ObjectNotFound, StoreUnavailable
+from .guarding import nothing
 from .index import Entry
 from .layout import extension_of
 from .records import path_key
@@ -28,23 +28,34 @@ class BucketTrash(Trash):
     "What was deleted from a bucket"
 
     _objects: BucketObjects
+    check: Callable[[], None] = staticmethod(nothing)  # Raises `StoreUnavailable` if the lock was lost
 
     def _move(
         self,
         moves: list[tuple[Path, Path]],  # From where, to where
     ) -> None:
         "Copy, then delete; what is gone already is left out"
-        for _ in in_parallel(self._move_one, moves, REQUESTS, piece=1):
-            pass
+        keys = [(self._objects.key(source), self._objects.key(target)) for source, target in moves]
+        copied = [pair for pair in in_parallel(self._copy, keys, REQUESTS, piece=1) if pair]
+        self.check()
+        self._objects.bucket.delete([source for source, _ in copied])
+        try:
+            self.check()
+        except StoreUnavailable:
+            back = [(target, source) for source, target in copied if self._objects.bucket.stat(source) is None]
+            for _ in in_parallel(self._copy, back, REQUESTS, piece=1):
+                pass
+            raise
 
-    def _move_one(
+    def _copy(
         self,
-        move: tuple[Path, Path],
-    ) -> None:
-        bucket, (source, target) = self._objects.bucket, map(self._objects.key, move)
-        with contextlib.suppress(FileNotFoundError):
-            bucket.copy(source, target)
-            bucket.delete([source])
+        pair: tuple[str, str],  # From where, to where
+    ) -> tuple[str, str] | None:  # None: it is gone
+        try:
+            self._objects.bucket.copy(*pair)
+        except FileNotFoundError:
+            return None
+        return pair
 
     def _is_gone(
         self,
@@ -72,7 +83,7 @@ class BucketTrash(Trash):
                 return None
             values = (place.as_posix(), path_key(origin), found.size, reason, time.time(), retention)
             self._index.database.execute(sql, values)
-            self._move_one((path, self.folder / place))
+            self._move([(path, self.folder / place)])
             return self._rows("path = ?", (place.as_posix(),))[0][0]
 
     # ---- bringing back
@@ -116,12 +127,14 @@ class BucketTrash(Trash):
         "Remove the trashed bytes of an object that was put again"
         # Who was killed while it deleted may have a DELETE still on its way: then nothing else is left.
         if entry.state != "trashing":
+            self.check()
             super().forget(entry)
 
     def _unlink(
         self,
         path: Path,
     ) -> None:
+        self.check()
         self._objects.bucket.delete([self._objects.key(path)])
 
     def _remove(
@@ -129,4 +142,5 @@ class BucketTrash(Trash):
         paths: list[Path],
     ) -> None:
         "Delete before the rows go: a key without a row would be waste for ever"
+        self.check()
         self._objects.bucket.delete([self._objects.key(path) for path in paths])

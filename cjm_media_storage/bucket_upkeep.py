@@ -15,10 +15,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from .addresses import is_url, shown
 from .bucket import Bucket, Stat
 from .bucket_parts import OWNER, BucketParts, fetch_snapshots, open_bucket, open_own
 from .content import ContentStore
 from .donors import Donors
+from .errors import NotOnServer
 from .files import DISK, Disk
 from .hashing import Hasher
 from .healing import Action, Fetch, Healer, Outcome
@@ -326,6 +328,8 @@ def rebuild_bucket(
     "Make a new index from a listing, the old index if it can be read, and a snapshot; nobody else may use the store"
     if level not in ("hash", "size"):
         raise ValueError(f"level is 'hash' or 'size', not {level!r}")
+    if is_url(database):
+        raise NotOnServer(shown(database), "a new index, so name a folder,")
     bucket, root = Bucket(url, **options), Path(os.path.realpath(database))  # type: ignore[arg-type]
     try:
         id = open_bucket(bucket, create=False)

@@ -16,7 +16,7 @@ from .files import Disk
 from .index import Index
 from .keeping import Pins
 from .layout import check_not_moving, read_id
-from .locks import FileLock, ThreadLock
+from .locks import FileLock, StoreLock, ThreadLock
 from .memo import Memo
 from .objects import Objects
 from .putting import Putting
@@ -50,16 +50,28 @@ class Parts:
         self._marked = os.stat(self._marker)
         lock = FileLock(own / "lock", disk)
         self.lock_is_real = lock.works()
-        self.lock = lock if self.lock_is_real else ThreadLock(lock.path, disk)
+        self.lock: StoreLock = lock if self.lock_is_real else ThreadLock(lock.path, disk)
+        self.maintenance_lock: StoreLock = FileLock(own / "maintenance.lock", disk)
         self.locks_work = self.lock_is_real or exclusive
-        self.index = Index(own / "index.db", own / "backup", disk, timeout, root)
+        self.index = self._open_index(timeout)
         self.index.claim(id)
         self.memo = Memo(own / "memo.db") if memo else None
         self._share(folder_mode & 0o666)
         self.staging = Staging(own / "staging", disk, self.lock_is_real, folder_mode)
         self.pins = Pins(own / "pins", self.staging, disk, folder_mode)
+        self.index.database.guard = self.check_root
+        self._share_locks()
         self._keep_bytes(object_mode, folder_mode)
-        self.index.database.guard, self.index.database.written = self.check_root, self.snapshots.changed
+        self.index.database.written = self.snapshots.changed
+
+    def _open_index(
+        self,
+        timeout: float,
+    ) -> Index:
+        return Index(self.own / "index.db", self.own / "backup", self.disk, timeout, self.root)
+
+    def _share_locks(self) -> None:
+        "Locks on files serve all who see the folder; where that is not all, locks and pins of another kind come here"
 
     def _keep_bytes(
         self,
@@ -111,6 +123,6 @@ class Parts:
         if not self.locks_work:
             raise LocksUnreliable(os.fspath(self.root))
         self.check_root()
-        with FileLock(self.root / ".store" / "maintenance.lock", self.disk).exclusive():
+        with self.maintenance_lock.exclusive():
             self.check_root()
             yield

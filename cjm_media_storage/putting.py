@@ -36,7 +36,7 @@ from cjm_media_storage.layout import (
     is_object_path,
     normalize_extension,
 )
-from .locks import FileLock
+from .locks import StoreLock
 from .memo import Memo
 from .objects import Objects, is_doubtful
 from .records import path_key, to_path, to_text
@@ -128,7 +128,7 @@ class Putting:
         staging: Staging,
         trash: Trash,
         memo: Memo | None,
-        lock: FileLock,
+        lock: StoreLock,
         check_root: Callable[[], None],  # Raises `StoreUnavailable` if the store's folder is another one by now
         disk: Disk,
     ) -> None:

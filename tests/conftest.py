@@ -15,7 +15,7 @@ from programs import Program
 from results import KINDS
 from s3 import CREDENTIALS, ENDPOINT, Server, why_not
 from servers import Unavailable, schema, start
-from stores import InBucket, OnDisk
+from stores import InBucket, OnDisk, Served
 from words import open_words
 
 from cjm_media_storage.storage import ContentStore
@@ -211,18 +211,28 @@ def in_bucket(tmp_path, s3):
     return InBucket(tmp_path, s3)
 
 
-@pytest.fixture(scope="session", params=["disk", "bucket"])
+@pytest.fixture
+def served(tmp_path, s3, url):
+    "A store in a fresh bucket whose index is on a server, not open yet"
+    return Served(tmp_path, s3, url)
+
+
+@pytest.fixture(scope="session", params=["disk", "bucket", "server"])
 def where(request):
-    "Where bytes are; a server is started before a test is looked at"
-    if request.param == "bucket":
+    "Where bytes and rows are; servers are started before a test is looked at"
+    if request.param != "disk":
         request.getfixturevalue("s3_client")
+    if request.param == "server":
+        request.getfixturevalue("server")
     return request.param
 
 
 @pytest.fixture
 def any_kind(request, where, tmp_path):
     "Each kind of store, not open yet"
-    return OnDisk(tmp_path) if where == "disk" else InBucket(tmp_path, request.getfixturevalue("s3"))
+    if where == "disk":
+        return OnDisk(tmp_path)
+    return request.getfixturevalue("in_bucket" if where == "bucket" else "served")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 START = 30  # Seconds in which a server must answer
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-the-tests", "AWS_REGION": "us-east-1"}
@@ -43,10 +43,16 @@ def free_port():
 class Server:
     "A server that is running"
 
-    def __init__(self, port=None):
-        self.port = port or free_port()
+    def __init__(self, port=None, folder=None):
+        self.port, self.folder = port or free_port(), folder
         self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        "Start it; what was in `folder` is there again"
         own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(self.port), "SERVICES": "s3", "LOG_LEVEL": "ERROR"}
+        if self.folder is not None:
+            own |= {"S3_PERSIST": "1", "S3_DATA_DIR": str(self.folder)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ministack"],
             env={**os.environ, **own},
@@ -87,8 +93,15 @@ class Server:
 
     def keys(self, bucket):
         "All keys of a bucket"
-        _, body = self.ask("GET", f"/{bucket}?list-type=2&max-keys=1000")
-        return re.findall("<Key>(.*?)</Key>", body.decode())
+        keys = []
+        while True:
+            _, body = self.ask(
+                "GET", f"/{bucket}?list-type=2&max-keys=1000&start-after={quote(keys[-1] if keys else '')}"
+            )
+            found = re.findall("<Key>(.*?)</Key>", body.decode())
+            keys += found
+            if len(found) < 1000:
+                return keys
 
     def uploads(self, bucket):
         "Keys of the uploads that are neither complete nor aborted"

@@ -68,3 +68,16 @@ class InBucket:
     def remove(self, key):
         status, _ = self.server.ask("DELETE", f"/{self.bucket}/library/{key}")
         assert status == 204
+
+
+class Served(InBucket):
+    "A store in a bucket whose index is on a server"
+
+    name = "server"
+
+    def __init__(self, folder, server, address):
+        super().__init__(folder, server)
+        self.database = address
+
+    def open(self, **options):
+        return super().open(**{"folder": self.folder / "work", **options})

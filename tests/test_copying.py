@@ -11,6 +11,7 @@ import tracemalloc
 import pytest
 from damage import damage, fill
 from on_disk import memory_disk, staged, unprivileged
+from stores import OnDisk
 
 from cjm_media_storage import copying
 from cjm_media_storage.collecting import gc
@@ -33,15 +34,32 @@ from cjm_media_storage.storage import (
 )
 from cjm_media_storage.verifying import verify
 
-DESTINATIONS = {  # What is given to `ContentStore`, for a folder of the test
-    "folder": lambda folder: folder / "other",
+DESTINATIONS = {  # The kind of store, and what must run before a test is looked at
+    "folder": (lambda test: OnDisk(test.getfixturevalue("tmp_path") / "kind"), ()),
+    "bucket": (lambda test: test.getfixturevalue("in_bucket"), ("s3_client",)),
+    "server": (lambda test: test.getfixturevalue("served"), ("s3_client", "server")),
 }
 
 
-@pytest.fixture(params=DESTINATIONS.values(), ids=DESTINATIONS)
-def other(request, tmp_path):
+@pytest.fixture(scope="session", params=DESTINATIONS.values(), ids=DESTINATIONS)
+def destination(request):
+    "What makes one of each kind"
+    make, servers = request.param
+    for name in servers:
+        request.getfixturevalue(name)
+    return make
+
+
+@pytest.fixture
+def other_kind(request, destination):
+    "A store of each kind, not open yet"
+    return destination(request)
+
+
+@pytest.fixture
+def other(other_kind):
     "A new store of each kind"
-    with ContentStore(request.param(tmp_path)) as other:
+    with other_kind.open() as other:
         yield other
 
 
@@ -210,11 +228,17 @@ def test_an_object_that_cannot_be_read_is_told(open_folder):
     assert told(summary) == (1, 0, 1) and isinstance(summary.failures[0].error, PermissionError)
 
 
-def test_what_was_damaged_there_is_healed_from_here(rich, other):
+def test_from_any_kind_of_store(rich, other, tmp_path):
+    copy_to(rich, other)
+    with ContentStore(tmp_path / "third") as third:
+        assert told(copy_to(other, third)) == (len(rich), 0, 0)
+        assert facts(third) == facts(rich) and verify(third).ok
+
+
+def test_what_was_damaged_there_is_healed_from_here(rich, other, other_kind):
     "The destination is taken at its word; its own verify finds the damage, and this store is a donor"
     copy_to(rich, other)
-    broken = next(iter(other))
-    damage(broken.path, b"0" * broken.size)
+    other_kind.write(other_kind.names()[0], b"rubbish")
     assert told(copy_to(rich, other))[2] == 0 and not verify(other).ok
     assert repair(other, donors=[rich.root], dry_run=False).ok and verify(other).ok
 

@@ -102,3 +102,34 @@ def test_ctrl_c_ends_it_between_two_objects_and_the_same_command_goes_on(here):
     assert process.returncode == 130 and out.startswith("copied: ") and "run the same command again" in err
     done = run("push", here / "other", "--store", here / "films", "--json")
     assert done.code == 0 and done.one["known"] > 0 and done.one["copied"] + done.one["known"] == 3000
+
+
+# ---- buckets
+
+
+@pytest.mark.parametrize("database", ["folder", "server"])
+def test_to_a_bucket_and_back(command, films, here, s3, database, request):
+    bucket, index = (
+        f"s3://{s3.new_bucket()}/library",
+        here / "index" if database == "folder" else request.getfixturevalue("url"),
+    )
+    done = command("push", bucket, "--database", index)
+    assert (done.code, done.out) == (0, "copied: 4 objects, 34 bytes; known: 0\n"), done.err
+    assert command("push", bucket, "--database", index, "--json").one["known"] == 4
+    ContentStore(here / "back").close()
+    done = command("pull", bucket, "--database", index, "--store", here / "back")
+    assert (done.code, held(here / "back")) == (0, held(here / "films"))
+
+
+def test_a_bucket_needs_a_database_and_a_folder_has_its_own(command, films, here, s3):
+    bucket = f"s3://{s3.new_bucket()}/library"
+    for words in (["push", bucket], ["pull", bucket], ["push", here / "other", "--database", here / "index"]):
+        done = command(*words)
+        assert done.code == 2 and "--database" in done.err and not (here / "other").exists()
+    done = command("pull", bucket, "--database", here / "index")
+    assert done.code == 1 and "there is no store" in done.err
+
+
+def test_a_password_in_the_address_is_not_shown(command, films, s3):
+    done = command("push", f"s3://{s3.new_bucket()}/x", "--database", "postgresql://ann:hunter2@127.0.0.1:1/media")
+    assert done.code == 1 and "hunter2" not in done.out + done.err
