@@ -25,6 +25,14 @@ settings.register_profile("long", deadline=None, database=None, max_examples=200
 settings.load_profile("project")
 
 
+def pytest_collection_modifyitems(items):
+    "Mark what asks an S3 server"
+    for item in items:
+        where = item.callspec.params.get("where", "disk") if hasattr(item, "callspec") else "disk"
+        if "s3_server" in item.fixturenames or where != "disk":
+            item.add_marker(pytest.mark.buckets)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left():
     "Descriptors and threads are as many after a test as before it"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.types
+
 ROOT = Path(__file__).resolve().parent.parent
 USE = "tests/typed_use.py"
 
