@@ -168,7 +168,7 @@ def test_an_executor_that_was_shut_down_or_lost_a_task_is_told():
 
 
 def test_whoever_stops_early_leaves_nothing_that_runs():
-    sent, begun, go, ended = threading.Event(), threading.Event(), threading.Event(), []
+    sent, begun, go, ended, futures = threading.Event(), threading.Event(), threading.Event(), [], []
 
     def tasks():
         yield from range(10)
@@ -181,10 +181,17 @@ def test_whoever_stops_early_leaves_nothing_that_runs():
         assert (sent if number == 0 else go).wait(PATIENCE)
         ended.append(number)
 
-    with ThreadPoolExecutor(1) as threads:
+    class Telling(ThreadPoolExecutor):
+        "Lets go on what has begun, once all that has not is cancelled"
+
+        def submit(self, *args):
+            futures.append(future := super().submit(*args))
+            future.add_done_callback(lambda _: all(each.cancelled() for each in futures[2:]) and go.set())
+            return future
+
+    with Telling(1) as threads:
         results = in_executor(threads, work, tasks())
         assert next(results) is None and begun.wait(PATIENCE)
-        threading.Timer(0, go.set).start()
         results.close()
         assert ended == [0, 1]
 
