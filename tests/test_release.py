@@ -133,7 +133,7 @@ def test_the_metadata_is_complete(wheel):
     assert all("extra ==" in each for each in facts.get_all("Requires-Dist"))  # the core needs nothing
     supported = {f"Programming Language :: Python :: {version}" for version in SUPPORTED}
     assert {each for each in facts.get_all("Classifier") if re.search(r":: 3\.\d+$", each)} == supported
-    assert facts.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+    assert facts.get_payload(decode=True).decode().strip() == (ROOT / "README.md").read_text().strip()
 
 
 @pytest.mark.release

@@ -181,7 +181,10 @@ REFUSED = """new Promise(done => {
         ("new Image().src = 'https://example.org/a.png'", "img-src"),
         ("new Audio('https://example.org/a.mp3').load()", "media-src"),
         ("document.body.append(Object.assign(document.createElement('script'), {text: 'x = 1'}))", "script-src-elem"),
-        ("document.querySelector('h1').innerHTML = '<img src=x onerror=alert(1)>'", "script-src-attr"),
+        (
+            "document.querySelector('h1').innerHTML = '<b onclick=alert(1)>'; document.querySelector('h1 b').click()",
+            "script-src-attr",
+        ),
         ("document.body.setAttribute('style', 'color: red')", "style-src-attr"),
         ("document.body.setAttribute('onclick', 'alert(1)'); document.body.click()", "script-src-attr"),
     ],
