@@ -37,7 +37,6 @@ def own_folder(
 class ServedParts(BucketParts):
     "What a store in a bucket is made of whose index is on a server"
 
-    lock: "ServerLock"
     pins: "ServerPins"
 
     def __init__(
@@ -64,9 +63,10 @@ class ServedParts(BucketParts):
         from cjm_media_storage.sharing import ServerLock, ServerPins  # on use
 
         database: ServedIndex = self.index.database  # type: ignore[assignment]  # an address opened it
-        self.lock, self.maintenance_lock = ServerLock(database, "store"), ServerLock(database, "maintenance")
+        self._served, self.maintenance_lock = ServerLock(database, "store"), ServerLock(database, "maintenance")
+        self.lock = self._served
         self.pins = ServerPins(self.own / "pins", self.staging, self.disk, self.index, database)
-        self.locks_work, database.guard = True, self.lock.guard
+        self.locks_work, database.guard = True, self._served.guard
 
     def _keep_bytes(
         self,
@@ -74,11 +74,11 @@ class ServedParts(BucketParts):
         folder_mode: int,
     ) -> None:
         super()._keep_bytes(object_mode, folder_mode)
-        self.trash.check = self.lock.check  # type: ignore[attr-defined]  # a `BucketTrash`
+        self.trash.check = self._served.check  # type: ignore[attr-defined]  # a `BucketTrash`
 
     def check_root(self) -> None:
         "Raise `ServerUnavailable` if the lock that this thread holds was lost; the folder here is of no value"
-        self.lock.check()
+        self._served.check()
 
     def close(self) -> None:
         "Close what was opened"

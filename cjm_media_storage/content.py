@@ -49,10 +49,11 @@ class ContentStore(Provenance):
         **__: Any,
     ) -> "ContentStore":
         scheme = root.partition("://")[0] if isinstance(root, str) and "://" in root else ""
+        made: type[ContentStore] = cls
         if cls is ContentStore and scheme in _ELSEWHERE:
             room, name = _ELSEWHERE[scheme]
-            cls = getattr(import_module(room), name)
-        return super().__new__(cls)
+            made = getattr(import_module(room), name)
+        return object.__new__(made)
 
     def __init__(
         self,
