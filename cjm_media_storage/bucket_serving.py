@@ -19,7 +19,7 @@ from .index import Index
 
 if TYPE_CHECKING:
     from cjm_media_storage.serving import ServedIndex
-    from cjm_media_storage.sharing import ServerLock, ServerPins
+    from cjm_media_storage.sharing import ServerPins
 
 # %% ../nbs/40f_bucket_serving.ipynb #03ad3434
 def own_folder(
