@@ -77,7 +77,7 @@ def tone(tmp_path):
 
 
 def test_the_page_for_plugin_authors_has_the_line_that_is_used_here():
-    page = Path(__file__).parent.parent / "nbs" / "60_coming_from_upstream.ipynb"
+    page = Path(__file__).parent.parent / "nbs" / "012_coming_from_upstream.ipynb"
     assert IN_PLACE_OF_UPSTREAM.strip() in page.read_text()
 
 

@@ -35,8 +35,19 @@ def test_every_notebook_is_listed_in_the_readme():
     assert listed == {path.name for path in ROOT.glob("nbs/[0-9]*.ipynb")}
 
 
+def test_a_module_imports_only_from_rooms_with_a_lower_number():
+    rooms = [path.stem.partition("_")[::2] for path in ROOT.glob("nbs/[0-9]*.ipynb") if makes_a_module(path)]
+    number = {name: int(number) for number, name in rooms}
+    assert len(set(number.values())) == len(rooms)
+    imports = re.compile(r"^\s*from \.(\w+) import|import_module\(\"\.(\w+)\"", re.MULTILINE)
+    for name in number:
+        source = (ROOT / "cjm_media_storage" / f"{name}.py").read_text()
+        used = {first or second for first, second in imports.findall(source)}
+        assert [other for other in used if number[other] >= number[name]] == [], name
+
+
 def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
-    names = {re.sub(r"^\d+[a-z]?_", "", path.stem) for path in ROOT.glob("nbs/[0-9]*.ipynb") if makes_a_module(path)}
+    names = {re.sub(r"^\d+_", "", path.stem) for path in ROOT.glob("nbs/[0-9]*.ipynb") if makes_a_module(path)}
     tests = {path.stem.removeprefix("test_") for path in ROOT.glob("tests/test_*.py")}
     # errors are raised in all the others; the other two are faces of them
     assert names - tests == {"errors", "maintenance", "storage"}

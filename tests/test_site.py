@@ -114,7 +114,7 @@ def visit(browser, url):
     browser.wait("Page.loadEventFired")
 
 
-SHOWN = ("index.html", "docs/FORMAT.html", "docs/ERRORS.html", "nbs/26_content.html", "nbs/56c_plots.html")
+SHOWN = ("index.html", "docs/FORMAT.html", "docs/ERRORS.html", "nbs/362_content.html", "nbs/712_plots.html")
 
 
 def test_it_fits_every_screen_and_asks_nobody_else(site, browser):

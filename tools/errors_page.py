@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "ERRORS.md"
 HEAD = """
 # Errors
 
-Every error of this library is a `StorageError`. Written from `nbs/00_errors.ipynb` by `tools/errors_page.py`; do not
+Every error of this library is a `StorageError`. Written from `nbs/100_errors.ipynb` by `tools/errors_page.py`; do not
 edit.
 
 ```python
