@@ -154,7 +154,7 @@ class ServerLock:
     ) -> Iterator[None]:
         "Hold the lock alone; `StoreBusy` if anybody else holds it still after `timeout`"
         mine, until = self._mine, time.monotonic() + timeout
-        with contextlib.closing(self._database.connect()) as con:  # whatever it holds ends with it
+        with contextlib.closing(self._database.connect()) as con:  # whatever it still holds ends with it
             try:
                 if timeout > 0:
                     limit = f"SET lock_timeout = {max(1, int(timeout * 1000))}"
@@ -168,6 +168,10 @@ class ServerLock:
                 yield
             finally:
                 mine.con, mine.alone = before
+                with contextlib.suppress(
+                    psycopg.Error
+                ):  # at once: a server ends a session some time after it is closed
+                    _ask(con, "SELECT pg_advisory_unlock_all()")
 
     def _take(
         self,

@@ -4,6 +4,7 @@ import pickle
 import threading
 from contextlib import closing
 
+import psycopg
 import pytest
 from servers import run
 from together import in_threads
@@ -54,6 +55,20 @@ def test_many_or_one(lock, far):
         pass
     with far.exclusive():
         pass
+
+
+def test_who_was_alone_leaves_at_once(lock, far, monkeypatch):
+    "The server ends a session some time after it was closed, here never: whoever comes next is not told to come again"
+    late = []
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Connection, "close", lambda con: late.append(con))
+        with lock.exclusive():
+            pass
+        with far.exclusive():
+            pass
+    assert len(late) == 2
+    for con in late:
+        con.close()
 
 
 def test_who_joins_waits_for_who_is_alone(lock, far):
