@@ -162,6 +162,22 @@ def test_one_namespace(store):
     assert store.get(name(0), "actors")
 
 
+def test_a_part_by_its_digits_and_by_the_threads_of_an_executor(store):
+    prefix = name(0)[7:9]
+    beginning_so = {name(n) for n in range(10) if name(n)[7:].startswith(prefix)}
+    assert {orphan.hash for orphan in gc(store, grace=0, prefix=prefix).orphans} == beginning_so
+    store.add_reference(name(1), "movie:1")
+    alone = gc(store, grace=0, roots=[[name(0)]])
+    with store.pin(name(2)), ThreadPoolExecutor(2) as pool:
+        together = gc(store, grace=0, roots=[[name(0)]], executor=pool)
+    why = {orphan.hash: orphan.kept for orphan in together.orphans}
+    assert why.keys() == {orphan.hash for orphan in alone.orphans}
+    assert {hash: kept for hash, kept in why.items() if kept} == {
+        name(0): "named by the caller",
+        name(2): "pinned by a program that runs",
+    }
+
+
 # ---- refusals
 
 
