@@ -400,7 +400,9 @@ class Disk:
         import shutil
         import tempfile
 
-        folder = Path(tempfile.mkdtemp(prefix="media-storage-"))
+        temporary = tempfile.gettempdir()
+        with disk_errors(temporary):
+            folder = Path(tempfile.mkdtemp(prefix="media-storage-", dir=temporary))
         try:
             for path in paths:
                 with disk_errors(folder), contextlib.suppress(FileNotFoundError):
