@@ -3,7 +3,6 @@
 import ast
 import errno
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 from on_disk import Place, memory_disk, unprivileged
 
 import cjm_media_storage
-from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors, inside, open_inside, open_regular, real_path
-from cjm_media_storage.storage import NoSpace, ReadOnlyStore, UnsafePath
+from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors
+from cjm_media_storage.storage import NoSpace, ReadOnlyStore
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
 OS_CALLS |= {"makedirs", "chmod", "fchmod", "chown", "truncate", "ftruncate", "fsync", "fdatasync", "sync", "utime"}
@@ -253,58 +252,6 @@ def test_a_copy_by_the_kernel_is_the_same_as_one_by_hand(tmp_path):
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
 
 
-def test_only_a_regular_file_is_opened_and_nothing_is_waited_for(here):
-    Path("file").touch()
-    Path("folder").mkdir()
-    Path("link").symlink_to("file")
-    os.mkfifo("fifo")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind("socket")
-        for name, error in {
-            **dict.fromkeys(["folder", "fifo", "socket"], IsADirectoryError),
-            **{"link": UnsafePath, "gone": FileNotFoundError},
-        }.items():
-            with pytest.raises(error):
-                open_regular(here / name)
-    os.close(open_regular(here / "file"))
-
-
-def test_steps_that_were_looked_at_are_not_looked_at_again(tmp_path):
-    seen, shard = set(), tmp_path / "ab" / "c1"
-    assert not inside(tmp_path, shard / "object", seen=seen)
-    shard.mkdir(parents=True)
-    (shard / "object").touch()
-    assert inside(tmp_path, shard / "object", seen=seen) and str(shard) in seen
-    (shard / "object").unlink()
-    assert inside(tmp_path, shard / "object", seen=seen)  # it was there a moment ago
-    assert not inside(tmp_path, shard / "other", seen=seen)
-    (shard / "link").symlink_to("object")
-    with pytest.raises(UnsafePath):
-        inside(tmp_path, shard / "link", seen=seen)
-
-
-def test_inside_knows_links_however_deep(tmp_path):
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    for folder in (root / "ab", outside):
-        folder.mkdir(parents=True)
-    (outside / "secret").write_bytes(b"x")
-    (root / "ab" / "c1").symlink_to(outside)
-    (root / "ab" / "link").symlink_to(outside / "secret")
-    for path in (root / "ab" / "c1" / "secret", root / "ab" / "link"):
-        with pytest.raises(UnsafePath):
-            os.close(open_inside(root, path))
-    inside(root, root / "ab")
-
-
-def test_a_descriptor_is_closed_when_the_check_fails(tmp_path):
-    (tmp_path / "folder").mkdir()
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(20):
-        with pytest.raises(IsADirectoryError):
-            open_inside(tmp_path, tmp_path / "folder")
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
 def test_a_file_system_is_synced_as_a_whole(tmp_path):
     with (tmp_path / "a").open("wb") as file:
         DISK.sync_filesystem(file.fileno())
@@ -336,16 +283,6 @@ def test_a_folder_that_is_there_is_not_made(tmp_path):
     (tmp_path / "a").chmod(0o700)
     assert DISK.make_folder(tmp_path / "a" / "b") == DISK.make_folder(tmp_path / "a") == DISK.make_folder("/") == []
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
-
-
-def test_the_real_path_is_that_of_python(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "file").touch()
-    (tmp_path / "link").symlink_to("folder")
-    (tmp_path / "loop").symlink_to("loop")
-    (tmp_path / "dangling").symlink_to("folder/gone")
-    for name in ("folder", "folder/file", "link", "link/file", "link/gone", "loop", "dangling", "link/../folder"):
-        assert real_path(tmp_path / name) == os.path.realpath(tmp_path / name)
 
 
 def test_writing_out_early_promises_nothing(tmp_path):

@@ -30,9 +30,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOUND, REASONS = ROOT / "tests" / "mutants", ROOT / "tests" / "quality.toml"
-LEFT_OUT = "buckets or dask or kills or plugins or power"  # Marks of tests that take long, or that few machines can run
+LEFT_OUT = "slow"  # Marks of tests that take long, or that few machines can run
 TESTS = {  # Module: the test files that are to notice
     "hashing": ["hashing", "executors"],
+    "paths": ["paths", "hostile", "layout"],
     "files": ["files", "layout", "ingest"],
     "ingest": ["ingest", "putting", "content", "groups"],
     "putting": ["putting", "ingest", "content"],

@@ -1,0 +1,81 @@
+"Paths that lead elsewhere are refused, and what is opened for a look is closed again."
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from cjm_media_storage.errors import UnsafePath
+from cjm_media_storage.paths import inside, open_inside, open_regular, real_path
+
+
+def test_inside_knows_links_however_deep(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "ab", outside):
+        folder.mkdir(parents=True)
+    (outside / "secret").write_bytes(b"x")
+    (root / "ab" / "c1").symlink_to(outside)
+    (root / "ab" / "link").symlink_to(outside / "secret")
+    for path in (root / "ab" / "c1" / "secret", root / "ab" / "link"):
+        with pytest.raises(UnsafePath):
+            os.close(open_inside(root, path))
+    inside(root, root / "ab")
+
+
+def test_a_descriptor_is_closed_when_the_check_fails(tmp_path):
+    (tmp_path / "folder").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(IsADirectoryError):
+            open_inside(tmp_path, tmp_path / "folder")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_real_path_is_that_of_python(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("folder/gone")
+    for name in ("folder", "folder/file", "link", "link/file", "link/gone", "loop", "dangling", "link/../folder"):
+        assert real_path(tmp_path / name) == os.path.realpath(tmp_path / name)
+
+
+def test_fault_09_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.fspath(tmp_path / "socket"))
+        for name in ("pipe", "socket", "."):
+            with pytest.raises(IsADirectoryError):
+                open_regular(tmp_path / name)
+
+
+def test_only_a_regular_file_is_opened_and_nothing_is_waited_for(here):
+    Path("file").touch()
+    Path("folder").mkdir()
+    Path("link").symlink_to("file")
+    os.mkfifo("fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        for name, error in {
+            **dict.fromkeys(["folder", "fifo", "socket"], IsADirectoryError),
+            **{"link": UnsafePath, "gone": FileNotFoundError},
+        }.items():
+            with pytest.raises(error):
+                open_regular(here / name)
+    os.close(open_regular(here / "file"))
+
+
+def test_steps_that_were_looked_at_are_not_looked_at_again(tmp_path):
+    seen, shard = set(), tmp_path / "ab" / "c1"
+    assert not inside(tmp_path, shard / "object", seen=seen)
+    shard.mkdir(parents=True)
+    (shard / "object").touch()
+    assert inside(tmp_path, shard / "object", seen=seen) and str(shard) in seen
+    (shard / "object").unlink()
+    assert inside(tmp_path, shard / "object", seen=seen)  # it was there a moment ago
+    assert not inside(tmp_path, shard / "other", seen=seen)
+    (shard / "link").symlink_to("object")
+    with pytest.raises(UnsafePath):
+        inside(tmp_path, shard / "link", seen=seen)
