@@ -133,12 +133,13 @@ def test_pins_and_publications_keep(store):
         explain(store, hash_bytes(b"nobody has this"))
 
 
-def test_the_same_bytes_are_needed_in_one_namespace_and_not_in_another(store):
-    store.add_reference(name(0), "movie:1", namespace="assets")
+@pytest.mark.parametrize(("needed", "other"), [("assets", "actors"), ("actors", "assets")])
+def test_the_same_bytes_are_needed_in_one_namespace_and_not_in_another(store, needed, other):
     store.put(poster(0), namespace="actors")
+    store.add_reference(name(0), "movie:1", namespace=needed)
     report = gc(store, grace=0, dry_run=False, force=True)
-    assert [item.namespace for item in report.taken if item.hash == name(0)] == ["actors"]
-    assert [stored.namespace for stored in store] == ["assets"]
+    assert [item.namespace for item in report.taken if item.hash == name(0)] == [other]
+    assert [stored.namespace for stored in store] == [needed]
 
 
 def test_what_is_done_is_told_and_written_down_and_only_what_goes_is_marked(store):

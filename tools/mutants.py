@@ -37,7 +37,7 @@ TESTS = {  # Module: the test files that are to notice
     "files": ["files", "layout", "ingest"],
     "ingest": ["ingest", "putting", "content", "groups"],
     "putting": ["putting", "ingest", "content"],
-    "contents": ["contents", "putting", "content"],
+    "contents": ["contents", "groups"],
     "arrivals": ["arrivals", "groups", "batches"],
     "groups": ["groups", "batches"],
     "keeping": ["keeping", "content", "collecting"],
