@@ -79,3 +79,25 @@ def test_steps_that_were_looked_at_are_not_looked_at_again(tmp_path):
     (shard / "link").symlink_to("object")
     with pytest.raises(UnsafePath):
         inside(tmp_path, shard / "link", seen=seen)
+
+
+def test_a_step_that_is_known_says_nothing_of_the_next(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "object").write_bytes(b"a secret")
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab" / "c1").symlink_to(outside)
+    with pytest.raises(UnsafePath):
+        inside(tmp_path, tmp_path / "ab" / "c1" / "object", seen={str(tmp_path / "ab")})
+
+
+def test_what_is_inside_is_opened_and_a_fifo_is_not_waited_for(tmp_path):
+    (tmp_path / "object").write_bytes(b"a poster")
+    fd = open_inside(tmp_path, tmp_path / "object")
+    try:
+        assert os.read(fd, 100) == b"a poster"
+        assert inside(tmp_path, tmp_path / "object", fd)
+    finally:
+        os.close(fd)
+    os.mkfifo(tmp_path / "fifo")
+    assert real_path(tmp_path / "fifo") == str(tmp_path / "fifo")
