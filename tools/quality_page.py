@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS, PACKAGE = ROOT / "tests", ROOT / "cjm_media_storage"
 PAGE = TESTS / "QUALITY.md"
 NO_REASON = "no reason yet"
+OPEN = "**open**: a test is missing, or was added since"
 
 HEAD = """
 # What the tests do not see
@@ -38,8 +39,9 @@ CHANGED = """
 
 `tools/mutants.py` changes the code of the rooms that data depends on, one place at a time: a comparison, a condition,
 a number, an operator, a word of SQL, a call or an error left out, a result that is None, a `with` block without its
-guard. At most {sample} changes of a module, drawn by chance but always the same, are tried by the tests of the module
-and of its neighbours. What is left makes no difference that a program could see, for the reason that is given.
+guard. Some changes of a module, drawn by chance but always the same, are tried by the tests of the module
+and of its neighbours. What is left makes no difference that a program could see, for the reason that is given, or is
+open.
 """.strip()
 
 
@@ -93,7 +95,7 @@ def changed(table):
         counts.append(f"| {path.stem} | {told['all']} | {told['tried']} | {killed} | {len(told['left'])} |")
         for each in told["left"]:
             before, after = each["before"], each["after"]
-            why = reason(table, path.stem, before, after) or NO_REASON
+            why = reason(table, path.stem, before, after) or OPEN
             rows.append(f"| {path.stem} | {code(before)} | {code(after)} | {why} |")
     return counts, rows
 
@@ -114,9 +116,10 @@ def page():
     counts, rows = changed(table)
     second = ["| module | changes | tried | noticed | left |", "| --- | ---: | ---: | ---: | ---: |", *counts]
     third = ["| module | code | changed | why it makes no difference |", "| --- | --- | --- | --- |", *rows]
-    return "\n\n".join([head, *first, CHANGED.format(sample=80), "\n".join(second), "\n".join(third)]) + "\n"
+    return "\n\n".join([head, *first, CHANGED, "\n".join(second), "\n".join(third)]) + "\n"
 
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print(f"{PAGE.relative_to(ROOT)}: {PAGE.read_text().count(NO_REASON)} without a reason")
+    text = PAGE.read_text()
+    print(f"{PAGE.relative_to(ROOT)}: {text.count(NO_REASON)} lines without a reason, {text.count(OPEN)} changes open")
