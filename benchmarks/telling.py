@@ -81,7 +81,7 @@ def targets_table(told: Told) -> str:
 
 def rates_table(told: Told) -> str:
     "All contenders of all works"
-    return _table(("work", "who", "a second", "CPU µs each", "rounds"), _rates(told), 2)
+    return _table(("work", "who", "a second", "± %", "CPU µs each", "rounds"), _rates(told), 2)
 
 
 def _rates(told: Told) -> Iterator[Sequence[str]]:
@@ -91,13 +91,14 @@ def _rates(told: Told) -> Iterator[Sequence[str]]:
         for name, runs in work["contenders"].items():
             speed = rate(work, name)
             if speed is None:
-                yield title, name, f"not here: {runs['missing']}", "", ""
+                yield title, name, f"not here: {runs['missing']}", "", "", ""
             else:
                 cpu = 1e6 * statistics.median(runs["cpu"]) / work["count"]
                 yield (
                     title,
                     f"**{name}**" if name == "ours" else name,
                     _number(speed),
+                    f"{50 * (max(runs['wall']) - min(runs['wall'])) / statistics.median(runs['wall']):.0f}",
                     _number(cpu),
                     str(len(runs["wall"])),
                 )

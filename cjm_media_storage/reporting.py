@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .computing import Hashed, hashed
 from .content import ContentStore
 from .errors import Conflict, UnsafePath
 from .facts import result_facts, store_facts
 from .files import DISK, Disk
+from .inputs import Hashed, hashed
 from .lineage import Lineage
 from .outputs import Stage, sweep
 from .page import MARK, Facts, page
