@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from contextlib import closing
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,12 @@ def in_bucket(tmp_path, s3):
 def served(tmp_path, s3, url):
     "A store in a fresh bucket whose index is on a server, not open yet"
     return Served(tmp_path, s3, url)
+
+
+@pytest.fixture(scope="session")
+def tracker():
+    "Whoever spawns first starts a process of Python's own that stays until the end; here that is before a test"
+    resource_tracker.ensure_running()
 
 
 @pytest.fixture(scope="session", params=["disk", "bucket", "server"])
