@@ -224,7 +224,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar=STORE_VARIABLE,
-        help="The store: a folder, or s3://bucket/prefix; else the nearest one at or above this folder.",
+        help="The store: a folder, or s3://… with its index in MEDIA_STORAGE_DATABASE; else the nearest from here up.",
         show_default=False,
     ),
 ]

@@ -29,8 +29,9 @@ settings.load_profile("project")
 def pytest_collection_modifyitems(items):
     "Mark what asks an S3 server"
     for item in items:
-        where = item.callspec.params.get("where", "disk") if hasattr(item, "callspec") else "disk"
-        if "s3_server" in item.fixturenames or where != "disk":
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        elsewhere = params.get("where", "disk") != "disk" or params.get("destination", ("folder", ()))[1]
+        if "s3_server" in item.fixturenames or elsewhere:
             item.add_marker(pytest.mark.buckets)
 
 
@@ -123,7 +124,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def command(here, monkeypatch, capfdbinary):
     "Runs `media-storage` in this process, and reads what it printed"
-    for name in ("STORE", "DB", "LIBRARY"):
+    for name in ("STORE", "DATABASE", "DB", "LIBRARY"):
         monkeypatch.delenv(f"MEDIA_STORAGE_{name}", raising=False)
     return Command(monkeypatch, capfdbinary)
 

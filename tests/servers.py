@@ -59,18 +59,22 @@ def _within_reach(packages):
 
 
 class Remover:
-    "A process that removes a folder, and waits for a server in it to end, once it is told, or this one has ended"
+    "A process that removes a folder if this one ends without doing so, once the server in it has ended"
 
-    TEXT = """cat; while kill -0 "$(head -n 1 "$0/data/postmaster.pid")"; do sleep 0.02; done; rm -rf "$0" """
+    TEXT = """tail -s 0.1 --pid=$PPID -f /dev/null
+        while kill -0 "$(head -n 1 "$0/data/postmaster.pid")"; do sleep 0.02; done
+        rm -rf "$0" """
 
     def __init__(self, folder):
-        said = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(["sh", "-c", self.TEXT, folder], start_new_session=True, **said)
+        self.folder = folder
+        nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        self.process = subprocess.Popen(["sh", "-c", self.TEXT, folder], start_new_session=True, **nowhere)
 
     def close(self):
         "Remove the folder"
-        self.process.stdin.close()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
+        shutil.rmtree(self.folder)
 
 
 def _end_with_parent():
