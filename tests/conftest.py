@@ -25,14 +25,18 @@ settings.register_profile("project", deadline=None, database=None)  # a busy mac
 settings.register_profile("long", deadline=None, database=None, max_examples=2000, stateful_step_count=60)
 settings.load_profile("project")
 
+SLOW = {"plugins", "dask", "buckets", "kills", "release", "types", "site", "power"}
+
 
 def pytest_collection_modifyitems(items):
-    "Mark what asks an S3 server"
+    "Mark what asks an S3 server, and as slow whatever has a mark of its own"
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         elsewhere = params.get("where", "disk") != "disk" or params.get("destination", ("folder", ()))[1]
         if "s3_server" in item.fixturenames or elsewhere:
             item.add_marker(pytest.mark.buckets)
+        if SLOW & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import ctypes  # noqa: F401  # loaded on use, which `unprivileged` may not
 import os
 import pickle
 import random
-import tracemalloc
 
 import pytest
 from damage import damage, fill
+from memory import peak_of
 from on_disk import memory_disk, staged, unprivileged
 from stores import OnDisk
 
@@ -379,17 +379,6 @@ def test_killed_on_the_way_to_any_kind_of_store_and_on_the_way_back(quick, other
         kill_and_run_again(store, other, program, 45)
         kill_and_run_again(other, back, program, 45)
         assert facts(back) == facts(store)
-
-
-def peak_of(work):
-    "Bytes of memory; the least of some runs, since other threads may be at work"
-    peaks = []
-    for _ in range(2):
-        tracemalloc.start()
-        work()
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    return min(peaks)
 
 
 def test_memory_does_not_grow_with_the_number_of_objects(quick, monkeypatch):
