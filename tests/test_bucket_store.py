@@ -334,6 +334,34 @@ def test_wrong_bytes_in_the_trash_are_not_restored(any_store, any_kind, tmp_path
     assert HASH not in any_store and any_kind.names() == []
 
 
+def test_fault_29_a_reader_while_its_object_is_purged(any_store, any_kind, film):
+    "On a disk it reads on to the end; in a bucket its next request is for what is not there, and it is told"
+    hash = any_store.put(film).hash
+    with any_store.open(hash) as file:
+        assert file.read(10) == LARGE[:10]
+        any_store.delete(hash, retention_days=0)
+        assert len(any_store.trash.purge()) == 1
+        if any_kind.on_disk:
+            assert file.read() == LARGE[10:]
+        else:
+            with pytest.raises(FileNotFoundError):
+                file.read()
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_what_put_notices_of_known_bytes_that_went_wrong(any_store, any_kind, same_size):
+    "A disk tells size and time, a bucket only the size; what it does not tell is for `verify` to find"
+    any_store.put(POSTER)
+    any_kind.write(KEY, b"A POSTER" if same_size else b"a poste")
+    any_store.put(POSTER)
+    noticed = any_kind.on_disk or not same_size
+    assert verify(any_store).counts == ({} if noticed else {"corrupt": 1})
+    if not noticed:
+        any_kind.remove(KEY)
+        any_store.put(POSTER)
+        assert verify(any_store).ok
+
+
 # ---- gc
 
 
@@ -605,6 +633,38 @@ def test_credentials_are_in_no_pickle_text_or_error(in_bucket):
         assert "hunter2" not in str(e.value)
         with pytest.raises(TypeError):
             in_bucket.open(secret_access_key="hunter2")
+
+
+FORKED = """
+import os, pickle, sys
+
+with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
+    hash = store.put(b"a poster").hash
+    if (child := os.fork()) == 0:
+        told = []
+        for work in (
+            lambda: store.put(b"another"), lambda: store.read(hash), lambda: list(store.put_many([b"a", b"b"]))[0].error
+        ):
+            try:
+                told.append(type(work()).__name__)
+            except Exception as e:
+                told.append(type(e).__name__)
+        print(*told, len(store), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(store.read(hash).decode(), store.put(b"another").created)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_fault_54_a_forked_child_of_who_used_a_bucket(any_kind, program):
+    "On a disk it goes on; of a bucket it is told, and knows the rows; its parent goes on in either case"
+    with any_kind.open() as store:
+        said = program(FORKED, pickle.dumps(store).hex()).splitlines()
+    if any_kind.on_disk:
+        assert said == ["PutResult bytes NoneType 4", "a poster False"]
+    else:
+        assert said == ["AfterFork AfterFork AfterFork 1", "a poster True"]
 
 
 def test_what_only_a_disk_has(in_bucket, tmp_path):

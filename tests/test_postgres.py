@@ -219,6 +219,33 @@ def test_who_computes_is_waited_for_so_long(url, tmp_path):
         assert run(url, held) == [(0,)]
 
 
+def test_who_computes_and_loses_its_connection_is_not_waited_for(url, tmp_path, program):
+    "Then two compute the same, which costs time and nothing else"
+    film = tmp_path / "film.mkv"
+    film.write_bytes(b"a film")
+    other = """
+        import sys
+        from cjm_media_storage.storage import MediaAnalysisStorage, StoreBusy
+
+        with MediaAnalysisStorage(sys.argv[1]) as storage:
+            try:
+                print(storage.get_or_compute(sys.argv[2], {}, lambda path: ([], {"by": "other"}), timeout=0.05).hit)
+            except StoreBusy:
+                print("waited")
+        """
+    with MediaAnalysisStorage(url) as storage:
+
+        def compute(path):
+            assert program(other, url, path) == "waited"
+            held = "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            assert run(url, held) == [(True,)]
+            assert program(other, url, path) == "False"
+            return [], {"by": "one"}
+
+        assert storage.get_or_compute(film, {}, compute).row.metadata == {"by": "one"}
+        assert [row.metadata for row in storage] == [{"by": "one"}]
+
+
 def test_text_is_not_ordered_by_somebodys_alphabet(url):
     with MediaAnalysisStorage(url), MediaProcessingStorage(url):
         sql = "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_schema = current_schema()"
