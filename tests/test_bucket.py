@@ -114,7 +114,7 @@ def test_a_file_asks_for_what_is_read(bucket, monkeypatch):
 # ---- a bad network
 
 
-def test_a_missing_bucket(s3, tmp_path):
+def test_fault_66_a_missing_bucket(s3, tmp_path):
     with closing(Bucket("s3://nobody-made-this", **HASTY)) as bucket:
         for ask in (
             lambda: bucket.create("a", b""),
@@ -127,14 +127,14 @@ def test_a_missing_bucket(s3, tmp_path):
                 ask()
 
 
-def test_a_server_that_is_not_there(s3):
+def test_fault_66_a_server_that_is_not_there(s3):
     with closing(Bucket("s3://films", endpoint=f"http://127.0.0.1:{free_port()}", **HASTY)) as bucket:
         for ask in (lambda: bucket.create("a", b""), lambda: bucket.stat("a"), lambda: list(bucket.scan())):
             with pytest.raises(StoreUnavailable, match="s3://films is unavailable"):
                 ask()
 
 
-def test_a_server_that_never_answers(s3):
+def test_fault_66_a_server_that_never_answers(s3):
     with closing(socket.create_server(("127.0.0.1", 0))) as deaf:
         endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         with closing(Bucket("s3://films", endpoint=endpoint, request_timeout=0.3, retry_timeout=0.1)) as bucket:
@@ -182,7 +182,7 @@ def answers(s3):
 
 
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"])
-def test_refused_credentials(s3, answers, code):
+def test_fault_66_refused_credentials(s3, answers, code):
     "The server of the tests takes any secret, so this one says what Amazon says of a wrong one"
     given, url = answers
     with closing(Bucket("s3://films", endpoint=url, **HASTY)) as bucket:
@@ -193,7 +193,7 @@ def test_refused_credentials(s3, answers, code):
             assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in str(e.value) + str(e.value.__cause__)
 
 
-def test_errors_of_the_server_are_asked_again(s3, answers):
+def test_fault_67_errors_of_the_server_are_asked_again(s3, answers):
     given, url = answers
     name = s3.new_bucket()
     with closing(Bucket(f"s3://{name}", endpoint=url, retry_timeout=10.0)) as bucket:
@@ -214,7 +214,7 @@ def test_errors_of_the_server_are_asked_again(s3, answers):
         assert pages(bucket) == ["b", "film"] and bucket.stat("film").size == PART + 1
 
 
-def test_an_answer_that_is_cut_off_is_no_shorter_object(s3, bucket, monkeypatch):
+def test_fault_67_an_answer_that_is_cut_off_is_no_shorter_object(s3, bucket, monkeypatch):
     "Half of the bytes is an error, or all of them at the second try"
     bucket.create("a", content := os.urandom(200_000))
     cut = threading.Event()
@@ -240,7 +240,7 @@ def test_an_answer_that_is_cut_off_is_no_shorter_object(s3, bucket, monkeypatch)
             assert read() == content
 
 
-def test_one_request_in_twenty_is_dropped(s3):
+def test_fault_67_one_request_in_twenty_is_dropped(s3):
     with (
         closing(Proxy(s3.url)) as proxy,
         closing(Bucket(f"s3://{s3.new_bucket()}", endpoint=proxy.url, retry_timeout=10.0)) as bucket,

@@ -128,7 +128,7 @@ def test_another_schema_is_refused_and_a_new_index_is_made_in_a_folder(served, s
         assert store.read(HASH) == POSTER and [each.owner for each in store.references(HASH)] == ["movie:1"]
 
 
-def test_an_older_backup_of_the_server_is_restored_and_repaired(served, server, url, tmp_path):
+def test_fault_70_an_older_backup_of_the_server_is_restored_and_repaired(served, server, url, tmp_path):
     "As the page for operators says"
     if not isinstance(server, Server):
         pytest.skip("the server is somebody else's")
@@ -165,7 +165,7 @@ def test_an_older_backup_of_the_server_is_restored_and_repaired(served, server, 
 
 
 @pytest.mark.parametrize("content", [b"new", POSTER, b"trashed"], ids=["new", "known", "trashed"])
-def test_nothing_is_acknowledged_without_the_lock(served, elsewhere, content):
+def test_fault_68_nothing_is_acknowledged_without_the_lock(served, elsewhere, content):
     "After the look and before the commit, the lock is lost, and another machine collects"
     with served.open() as store:
         store.put(POSTER)
@@ -186,7 +186,7 @@ def test_nothing_is_acknowledged_without_the_lock(served, elsewhere, content):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_was_put_while_a_delete_had_lost_the_lock_stays(served, elsewhere, when):
+def test_fault_68_what_was_put_while_a_delete_had_lost_the_lock_stays(served, elsewhere, when):
     "It is lost around the removal itself, which no service and no server can make one step"
     with served.open() as store:
         store.put(POSTER)
@@ -230,7 +230,7 @@ with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
 """
 
 
-def test_many_workers_put_at_once_and_one_is_killed(served, program):
+def test_fault_69_many_workers_put_at_once_and_one_is_killed(served, program):
     "Nothing is lost, and nothing is there twice. Each worker puts a half that all put"
     count = 4000 if settings.get_current_profile_name() == "long" else 100  # 10,000 objects, or 250
     with served.open() as store:
@@ -296,7 +296,7 @@ def test_one_machine_collects_while_others_put(served, elsewhere):
 # ---- networks that fail
 
 
-def test_the_way_to_both_servers_fails_now_and_then(served, server, s3, tmp_path):
+def test_fault_67_the_way_to_both_servers_fails_now_and_then(served, server, s3, tmp_path):
     "Answers of the bucket and of the index are lost; who is told of a failure asks again, and nothing is lost or twice"
     if not isinstance(server, Server):
         pytest.skip("the server is somebody else's")
@@ -334,7 +334,7 @@ def mortal(tmp_path, s3, monkeypatch):
 
 
 @pytest.mark.parametrize("which", ["index", "bucket"])
-def test_a_server_is_killed_in_the_middle_and_started_again(mortal, which):
+def test_fault_65_a_server_is_killed_in_the_middle_and_started_again(mortal, which):
     kind, servers = mortal
     every, acknowledged = [b"content %d" % n for n in range(150)], []
     with kind.open(retry_timeout=0.5) as store:

@@ -50,7 +50,7 @@ def told(error):
         ("postgresql://ann:secret@no-such-host.invalid/media", "no-such-host"),
     ],
 )
-def test_no_server(kind, url, words):
+def test_fault_64_no_server(kind, url, words):
     with pytest.raises(StoreUnavailable, match=words) as caught:
         kind.storage(url)
     assert isinstance(caught.value, ServerUnavailable) and "secret" not in told(caught.value)
@@ -63,14 +63,14 @@ def test_an_address_that_the_library_of_postgresql_cannot_read(parameter):
     assert "pass@" not in told(caught.value)
 
 
-def test_a_wrong_password(own):
+def test_fault_64_a_wrong_password(own):
     for password in (":", ":wrong"):
         with pytest.raises(ServerUnavailable, match="PGPASSWORD") as caught:
             MediaAnalysisStorage(as_locked(own, password))
         assert "wrong" not in str(caught.value)
 
 
-def test_a_missing_database(own):
+def test_fault_64_a_missing_database(own):
     with pytest.raises(ServerUnavailable, match="createdb"):
         MediaAnalysisStorage(own.replace("/postgres?", "/nowhere?"))
 
@@ -80,7 +80,7 @@ def test_a_missing_schema(url):
         MediaAnalysisStorage(url + "_not")
 
 
-def test_a_password_is_nowhere_to_be_read(own, kind, caplog, monkeypatch):
+def test_fault_64_a_password_is_nowhere_to_be_read(own, kind, caplog, monkeypatch):
     open_to_locked = f"GRANT ALL ON SCHEMA {own.rpartition('%3D')[2]} TO {LOCKED}"
     with psycopg.connect(own, autocommit=True) as con:
         con.execute(open_to_locked)

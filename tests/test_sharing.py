@@ -130,7 +130,7 @@ def test_a_holder_joins_again_and_commits_while_somebody_waits_to_be_alone(lock,
 
 
 @pytest.mark.parametrize("how", ["shared", "exclusive"])
-def test_nothing_is_written_once_the_lock_was_lost(lock, far, database, url, how):
+def test_fault_68_nothing_is_written_once_the_lock_was_lost(lock, far, database, url, how):
     database.guard = lock.guard
     with getattr(lock, how)():
         database.execute("INSERT INTO meta (key, value) VALUES ('held', '1')")
@@ -235,7 +235,7 @@ def test_fault_54_a_forked_child_says_no_word_where_its_parent_holds_locks(serve
     assert (tmp_path / "file").read_bytes() == b"untouched"
 
 
-def test_a_pin_that_was_lost_is_told(served, url):
+def test_fault_68_a_pin_that_was_lost_is_told(served, url):
     with served.open() as store:
         hash = store.put(b"a poster").hash
         with pytest.raises(ServerUnavailable, match="pin has ended"), store.pin(hash):
