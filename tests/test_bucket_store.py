@@ -636,8 +636,9 @@ def test_credentials_are_in_no_pickle_text_or_error(in_bucket):
 
 
 FORKED = """
-import os, pickle, sys
+import os, pickle, sys, warnings
 
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of a fork beside threads, as the client has
 with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
     hash = store.put(b"a poster").hash
     if (child := os.fork()) == 0:

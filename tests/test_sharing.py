@@ -194,9 +194,10 @@ def test_pins_and_locks_are_seen_by_all_and_end_with_their_process(served, progr
 
 
 FORK = """
-import os, pickle, sys
+import os, pickle, sys, warnings
 from cjm_media_storage.errors import ServerUnavailable
 
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of a fork beside threads, as the client has
 store, file = pickle.loads(bytes.fromhex(sys.argv[1])), sys.argv[2]
 hash, lock, told = store.put(b"a poster").hash, store.parts.lock, []
 blocks = {"pin": lambda: store.pin(hash), "shared": lock.shared, "exclusive": lambda: lock.exclusive(5.0)}
