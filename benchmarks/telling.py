@@ -16,6 +16,12 @@ def ratios() -> Told:
     return told
 
 
+def servers() -> Told:
+    "What `python -m benchmarks server bucket` wrote"
+    told: Told = json.loads((RESULTS / "servers.json").read_text())
+    return told
+
+
 def scale() -> Told:
     "What `python -m benchmarks.scale` wrote"
     told: Told = json.loads((RESULTS / "scale.json").read_text())
@@ -82,6 +88,21 @@ def targets_table(told: Told) -> str:
 def rates_table(told: Told) -> str:
     "All contenders of all works"
     return _table(("work", "who", "a second", "± %", "CPU µs each", "rounds"), _rates(told), 2)
+
+
+def beside_table(told: Told) -> str:
+    "Our rate and CPU time of each work, divided by those of each other contender"
+    return _table(("work", "beside", "rate", "CPU time"), _beside(told), 2)
+
+
+def _beside(told: Told) -> Iterator[Sequence[str]]:
+    for work in told["works"]:
+        title, ours = f"{work['name']} ({work['note']})" if work["note"] else work["name"], rate(work, "ours")
+        for name, runs in work["contenders"].items():
+            if name != "ours" and ours and (speed := rate(work, name)):
+                cpu = statistics.median(work["contenders"]["ours"]["cpu"]) / statistics.median(runs["cpu"])
+                yield title, name, _number(ours / speed), _number(cpu)
+                title = ""
 
 
 def _rates(told: Told) -> Iterator[Sequence[str]]:

@@ -1,6 +1,7 @@
 "The pages: their links lead somewhere, their examples run, and what is computed from the code is up to date."
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -75,6 +76,29 @@ def test_python_examples_print_what_the_page_says(path, here):
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout == "".join(blocks(path, "text"))
+
+
+FOR_CLUSTERS = {"SLURM_ARRAY_TASK_ID": r"--wrap \\\n *'(.*?)'\n", "JOB_COMPLETION_INDEX": r"\[sh, -c, '(.*?)'\]"}
+
+
+@pytest.mark.parametrize("variable", FOR_CLUSTERS)
+def test_what_clusters_run_verifies_a_shard_and_exits_with_1_if_it_is_damaged(here, variable):
+    page = json.loads((ROOT / "nbs/900_many_machines.ipynb").read_text())
+    text = "".join(line for cell in page["cells"] for line in cell["source"] if cell["cell_type"] == "markdown")
+    (script,) = re.findall(FOR_CLUSTERS[variable], text)
+    with storage.ContentStore(here / "store") as store:
+        damaged, right = (store.put(content).path for content in (b"a poster", b"a still"))
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"A POSTER")
+    found = {}
+    for path in (damaged, right):
+        path_of_ours = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        number = {variable: str(int(path.name[:2], 16)), "MEDIA_STORAGE_STORE": str(here / "store")}
+        ran = subprocess.run(
+            ["sh", "-c", script], env={**os.environ, **number, "PATH": path_of_ours}, capture_output=True, timeout=60
+        )
+        found[path] = ran.returncode, json.loads(ran.stdout)["counts"]
+    assert found == {damaged: (1, {"corrupt": 1}), right: (0, {})}
 
 
 def beginning_with(digits):
