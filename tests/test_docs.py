@@ -1,6 +1,8 @@
 "The pages: their links lead somewhere, their examples run, and what is computed from the code is up to date."
 
+import ast
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -75,6 +77,19 @@ def test_python_examples_print_what_the_page_says(path, here):
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout == "".join(blocks(path, "text"))
+
+
+USERS = [path for path in pages() if re.match(r"nbs/(0\d\d|900)_", path.as_posix())]
+
+
+@pytest.mark.parametrize("path", USERS, ids=str)
+def test_what_users_type_needs_this_library_alone(path):
+    cells = json.loads((ROOT / path).read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    used = {name.partition(".")[0] for name in names}
+    assert "cjm_media_storage" in used and used <= {"cjm_media_storage", *sys.stdlib_module_names}
 
 
 def beginning_with(digits):
