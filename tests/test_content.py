@@ -457,3 +457,11 @@ def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, e
     with ContentStore(root) as store:
         assert store.put(b"new").created
         assert staged(store) == []
+
+
+@pytest.mark.parametrize("one", ["poster.png", b"a poster"])
+def test_one_content_in_the_place_of_many_is_refused(store, one):
+    "A string would be taken for paths of one letter each"
+    with pytest.raises(TypeError, match="give a list, or use put"):
+        store.put_many(one)
+    assert len(store) == 0
