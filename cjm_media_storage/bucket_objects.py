@@ -19,12 +19,13 @@ from typing import BinaryIO, cast
 
 from .bucket import PART, Bucket, Stat, open_key
 from .errors import CorruptObject, MissingObject, SourceChanged, StoreUnavailable
-from .files import Disk, PathLike, open_regular
+from .files import Disk
 from .hashing import Hasher
 from .index import Entry, StoredObject
 from .ingest import SMALL, Content, Incoming, Known
 from .layout import ALGO
 from .objects import Objects
+from .paths import PathLike, open_regular
 from .putting import PutResult, Putting, Spot, Terms
 from .staging import Staging
 

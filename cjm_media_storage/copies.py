@@ -25,11 +25,12 @@ from cjm_media_storage.errors import (
     ObjectNotFound,
     StorageError,
 )
-from .files import NoHardLink, open_inside
+from .files import NoHardLink
 from .hashing import Hasher, hash_file
 from .index import Entry
 from .ingest import same_bytes
 from .layout import ALGO, digest_of, is_object_path
+from .paths import open_inside
 from .staging import Staging
 
 # %% ../nbs/602_copies.ipynb #4bbf63b6

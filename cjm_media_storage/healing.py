@@ -21,10 +21,10 @@ from cjm_media_storage.errors import (
     StoreUnavailable,
     UnsafePath,
 )
-from .files import inside
 from .index import Entry, Source
 from .ingest import Content
 from .looking import confirm
+from .paths import inside
 from .problems import Problem, shown
 
 # %% ../nbs/411_healing.ipynb #70fba078

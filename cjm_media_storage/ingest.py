@@ -24,10 +24,11 @@ from cjm_media_storage.errors import (
     SourceError,
     TooLarge,
 )
-from .files import BINARY, DISK, Disk, PathLike
+from .files import DISK, Disk
 from .hashing import CHUNK, Hasher, buffer
 from .layout import extension_of
 from .memo import Memo
+from .paths import BINARY, PathLike
 from .staging import Staging
 
 # %% ../nbs/321_ingest.ipynb #44ee4029

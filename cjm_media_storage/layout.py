@@ -27,8 +27,9 @@ from cjm_media_storage.errors import (
     UnsafePath,
     UnsupportedFormat,
 )
-from .files import Disk, NoHardLink, open_regular
+from .files import Disk, NoHardLink
 from .hashing import parse_hash
+from .paths import open_regular
 
 # %% ../nbs/300_layout.ipynb #f18e7b1d
 _EXTENSION = re.compile(r"[a-z0-9]{1,16}", re.ASCII)

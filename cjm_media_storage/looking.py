@@ -13,11 +13,11 @@ from io import FileIO
 from typing import NamedTuple, Protocol
 
 from .errors import UnsafePath
-from .files import inside, open_regular
 from .hashing import Hasher
 from .index import Entry
 from .layout import ALGO
 from .parts import Parts
+from .paths import inside, open_regular
 from .problems import Problem, check_root, layout, raise_if_away
 from .records import from_path
 

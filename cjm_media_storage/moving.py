@@ -18,13 +18,14 @@ from pathlib import Path
 
 from .content import ContentStore
 from .errors import SourceChanged, SourceError, UnsafePath
-from .files import DISK, Disk, NoHardLink, inside
+from .files import DISK, Disk, NoHardLink
 from .handover import claim_place, is_retired, open_for_use, retire
 from .hashing import hash_file
 from .ingest import copy_and_hash, open_source
 from .layout import ALGO, object_path, read_note
 from .locks import FileLock
 from .memo import RACY
+from .paths import inside
 from .rebuilding import SLICE
 from .renewing import SHOWN, remove_database
 from .showing import Shown

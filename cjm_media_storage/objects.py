@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceChanged, UnsafePath
-from .files import Disk, NoHardLink, PathLike, inside, open_inside
+from .files import Disk, NoHardLink
 from .hashing import Hasher
 from .index import Entry, StoredObject
 from .ingest import Incoming, copy_and_hash, same_bytes
 from .layout import ALGO
+from .paths import PathLike, inside, open_inside
 from .staging import Staging, boot_id
 
 # %% ../nbs/323_objects.ipynb #3dcae4af

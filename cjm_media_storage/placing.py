@@ -24,8 +24,8 @@ from cjm_media_storage.errors import (
     StoreUnavailable,
     UnsafePath,
 )
-from .files import inside
 from .names import free_path, safe_path
+from .paths import inside
 from .publications import Publication, Publications
 
 # %% ../nbs/603_placing.ipynb #3d8a01d0

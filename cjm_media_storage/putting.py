@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceError, StoreBusy
-from .files import Disk, NoHardLink, real_path
+from .files import Disk, NoHardLink
 from .index import Entry, Index, NewReference, NewSource, StoredObject
 from cjm_media_storage.ingest import (
     NOTHING,
@@ -39,6 +39,7 @@ from cjm_media_storage.layout import (
 from .locks import StoreLock
 from .memo import Memo
 from .objects import Objects, is_doubtful
+from .paths import real_path
 from .records import path_key, to_path, to_text
 from .staging import Staging, boot_id
 from .trash import Trash

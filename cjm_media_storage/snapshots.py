@@ -28,9 +28,10 @@ from cjm_media_storage.errors import (
     StoreClosed,
     UnsupportedFormat,
 )
-from .files import Disk, open_regular
+from .files import Disk
 from .index import Index
 from .locks import FileLock
+from .paths import open_regular
 from .records import path_key
 from .schema import unsound
 

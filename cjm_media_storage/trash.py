@@ -25,13 +25,14 @@ from cjm_media_storage.errors import (
     ReadOnlyStore,
     StoreBusy,
 )
-from .files import Disk, inside, open_inside
+from .files import Disk
 from .hashing import Hasher
 from .index import Entry, Index
 from .ingest import Incoming
 from .keeping import Keeps
 from .layout import digest_of, extension_of
 from .objects import Objects
+from .paths import inside, open_inside
 from .records import path_key
 from .trashed import RETENTION, Listing, Trashed, check_retention
 

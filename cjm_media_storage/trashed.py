@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import AmbiguousHash, ObjectNotFound
-from .files import inside
 from .index import Index
 from .layout import ALGO, digest_of, digest_prefix
+from .paths import inside
 from .records import ALL, from_path
 from .showing import Shown
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import UnsafePath
-from .files import open_inside
 from .hashing import Hasher
 from .layout import check_namespace, is_object_path
+from .paths import open_inside
 
 # %% ../nbs/430_walking.ipynb #e6f23f0d
 TRASH = ".store/trash"

@@ -24,13 +24,17 @@ settings.register_profile("project", deadline=None, database=None)  # a busy mac
 settings.register_profile("long", deadline=None, database=None, max_examples=2000, stateful_step_count=60)
 settings.load_profile("project")
 
+SLOW = {"plugins", "dask", "buckets", "kills", "release", "types", "site", "power"}
+
 
 def pytest_collection_modifyitems(items):
-    "Mark what asks an S3 server"
+    "Mark what asks an S3 server, and as slow whatever has a mark of its own"
     for item in items:
         where = item.callspec.params.get("where", "disk") if hasattr(item, "callspec") else "disk"
         if "s3_server" in item.fixturenames or where != "disk":
             item.add_marker(pytest.mark.buckets)
+        if SLOW & {mark.name for mark in item.iter_markers()}:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,8 @@ from benchmarks import hashing, scale, telling
 from benchmarks.__main__ import GROUPS
 from benchmarks.harness import PATIENCE, ROOM, NotHere, Target, Work, measure, table
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

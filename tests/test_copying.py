@@ -6,10 +6,10 @@ import contextlib
 import ctypes  # noqa: F401  # loaded on use, which `unprivileged` may not
 import os
 import random
-import tracemalloc
 
 import pytest
 from damage import damage, fill
+from memory import peak_of
 from on_disk import memory_disk, staged, unprivileged
 from stores import OnDisk
 
@@ -361,17 +361,6 @@ def test_killed_in_the_middle_and_run_again(quick, program, after):
         assert verify(other).counts.keys() <= {"leftover"}
         assert told(copy_to(store, other)) == (200 - len(there), len(there), 0)
         assert facts(other) == facts(store) and verify(other).counts.keys() <= {"leftover"}
-
-
-def peak_of(work):
-    "Bytes of memory; the least of some runs, since other threads may be at work"
-    peaks = []
-    for _ in range(3):
-        tracemalloc.start()
-        work()
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    return min(peaks)
 
 
 def test_memory_does_not_grow_with_the_number_of_objects(quick, monkeypatch):

@@ -6,6 +6,8 @@ from crashing import Tape, Volume, build
 
 from cjm_media_storage.storage import ContentStore, MissingObject, hash_bytes
 
+pytestmark = pytest.mark.slow
+
 A, B, C = b"a poster", b"another", b"a third one"
 LIVE, TRASHED, GONE = "live", "in the trash", "gone"
 

@@ -9,8 +9,8 @@ import pytest
 from on_disk import unprivileged
 
 import cjm_media_storage
-from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors, inside, open_inside, real_path
-from cjm_media_storage.storage import NoSpace, ReadOnlyStore, UnsafePath
+from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors
+from cjm_media_storage.storage import NoSpace, ReadOnlyStore
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
 OS_CALLS |= {"makedirs", "chmod", "fchmod", "chown", "truncate", "ftruncate", "fsync", "fdatasync", "sync", "utime"}
@@ -91,28 +91,6 @@ def test_a_copy_by_the_kernel_is_the_same_as_one_by_hand(tmp_path):
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
 
 
-def test_inside_knows_links_however_deep(tmp_path):
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    for folder in (root / "ab", outside):
-        folder.mkdir(parents=True)
-    (outside / "secret").write_bytes(b"x")
-    (root / "ab" / "c1").symlink_to(outside)
-    (root / "ab" / "link").symlink_to(outside / "secret")
-    for path in (root / "ab" / "c1" / "secret", root / "ab" / "link"):
-        with pytest.raises(UnsafePath):
-            os.close(open_inside(root, path))
-    inside(root, root / "ab")
-
-
-def test_a_descriptor_is_closed_when_the_check_fails(tmp_path):
-    (tmp_path / "folder").mkdir()
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(20):
-        with pytest.raises(IsADirectoryError):
-            open_inside(tmp_path, tmp_path / "folder")
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
 def test_a_file_system_is_synced_as_a_whole(tmp_path):
     with (tmp_path / "a").open("wb") as file:
         DISK.sync_filesystem(file.fileno())
@@ -144,16 +122,6 @@ def test_a_folder_that_is_there_is_not_made(tmp_path):
     (tmp_path / "a").chmod(0o700)
     assert DISK.make_folder(tmp_path / "a" / "b") == DISK.make_folder(tmp_path / "a") == DISK.make_folder("/") == []
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
-
-
-def test_the_real_path_is_that_of_python(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "file").touch()
-    (tmp_path / "link").symlink_to("folder")
-    (tmp_path / "loop").symlink_to("loop")
-    (tmp_path / "dangling").symlink_to("folder/gone")
-    for name in ("folder", "folder/file", "link", "link/file", "link/gone", "loop", "dangling", "link/../folder"):
-        assert real_path(tmp_path / name) == os.path.realpath(tmp_path / name)
 
 
 def test_writing_out_early_promises_nothing(tmp_path):

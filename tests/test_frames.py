@@ -1,11 +1,11 @@
 "Segments and jobs as rows of a table, in any number, whatever is in them."
 
 import math
-import tracemalloc
 from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
+from memory import peak_of
 from pages import HOSTILE
 
 from cjm_media_storage.frames import EXTRA, dataframes, to_dataframe
@@ -155,24 +155,15 @@ def test_some_at_a_time():
     assert [len(frame) for frame in dataframes(ROWS, size=3)] == [3, 1]
 
 
-def peak(work):
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_memory_is_that_of_numbers():
     "Columns and the frame made of them; as dictionaries segments take three times that"
     to_dataframe(many(2, 2), "ranges")  # loads what is loaded once
-    assert peak(lambda: to_dataframe(many(100, 400), "ranges")) < 40_000 * 160
+    assert peak_of(lambda: to_dataframe(many(100, 400), "ranges")) < 40_000 * 160
 
 
 def test_memory_does_not_grow_with_what_is_streamed():
     def run(files):
-        return peak(lambda: [len(frame) for frame in dataframes(many(files, 100), "ranges", size=1000)])
+        return peak_of(lambda: [len(frame) for frame in dataframes(many(files, 100), "ranges", size=1000)])
 
     run(10)
     assert run(200) < 1.5 * run(20)

@@ -34,6 +34,8 @@ from cjm_media_storage.storage import (
     UnsafePath,
 )
 
+pytestmark = pytest.mark.slow
+
 NASTY = st.sampled_from(["..", "../../x", "/x", "a/b", "a\\b", "a\0b", ".store", "", "\ud800", "\udcff", "x" * 5000])
 TEXT = NASTY | st.text(st.characters(), max_size=20)
 

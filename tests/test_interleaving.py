@@ -14,6 +14,8 @@ import races
 import result_races
 from programs import Program
 
+pytestmark = pytest.mark.slow
+
 SERVER = "import sys\nfrom interleaving import serve\nserve(sys.argv[1])"
 
 

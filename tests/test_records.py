@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import sqlite3
+import tempfile
 import tracemalloc
 from contextlib import closing
 from datetime import datetime
@@ -578,6 +579,15 @@ def test_fault_41_results_are_read_where_nothing_may_be_written(kind, place, pro
         with pytest.raises(ReadOnlyStore):
             kind.delete(storage, kind.row())
         assert len(storage) == 1
+
+
+def test_fault_41_a_temporary_folder_that_cannot_be_written_to_is_named(kind, place, tmp_path, monkeypatch):
+    First(place.path / "results.db").add_result("/media/0.wav", D)
+    (tmp_path / "temporary").mkdir(mode=0o555)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with place.read_only(), unprivileged(), kind.storage(place.path / "results.db") as storage:
+        with pytest.raises(ReadOnlyStore, match="temporary cannot be written to"):
+            storage.list_jobs()
 
 
 def test_fault_41_files_of_older_programs_are_read_where_nothing_may_be_written(kind, place):
