@@ -168,6 +168,8 @@ class ContentStore(Provenance):
     ):  # Nothing is stored unless it is iterated over; whoever stops early closes it
         "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
         self._check_open(durability, ("full", "batch", "none"))
+        if isinstance(contents, str | bytes | os.PathLike):
+            raise TypeError(f"put_many takes many contents, and {contents!r:.60} is one: give a list, or use put")
         options: dict[str, Any] = {
             "namespace": namespace,
             "extension": extension,

@@ -42,7 +42,7 @@ def replaceable(
     if not force:
         with open(out, "rb") as file:
             if file.read(len(MARK)) != MARK.encode():
-                raise Conflict(os.fspath(out), " than an earlier report; --force, or force=True, replaces it")
+                raise Conflict(os.fspath(out), " than an earlier report (force=True replaces it)")
     return seen
 
 # %% ../nbs/723_reporting.ipynb #389cea51
