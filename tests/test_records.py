@@ -585,9 +585,9 @@ def test_fault_41_a_temporary_folder_that_cannot_be_written_to_is_named(kind, pl
     First(place.path / "results.db").add_result("/media/0.wav", D)
     (tmp_path / "temporary").mkdir(mode=0o555)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    with place.read_only(), unprivileged(), kind.storage(place.path / "results.db") as storage:
-        with pytest.raises(ReadOnlyStore, match="temporary cannot be written to"):
-            storage.list_jobs()
+    refused = pytest.raises(ReadOnlyStore, match="temporary cannot be written to")
+    with place.read_only(), unprivileged(), kind.storage(place.path / "results.db") as storage, refused:
+        storage.list_jobs()
 
 
 def test_fault_41_files_of_older_programs_are_read_where_nothing_may_be_written(kind, place):
