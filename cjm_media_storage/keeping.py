@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .errors import ReadOnlyStore
 from .files import Disk
 from .index import Entry, Index
 from .records import from_path
@@ -73,6 +74,6 @@ class Pins:
             if (self._staging.folder / holder).exists():
                 digests.add(digest)
             else:
-                with contextlib.suppress(OSError):  # another user's
+                with contextlib.suppress(OSError, ReadOnlyStore):  # another user's, or nothing may be written
                     self._disk.unlink(path)
         return digests

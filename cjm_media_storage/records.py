@@ -320,7 +320,7 @@ class ResultStorage(Shown, Generic[Row]):
         columns = sorted({sql.rpartition(" ")[2] for sql in self.HASHES})
         where = " OR ".join(f"{column} >= ? AND {column} < ?" for column in columns)
         sql = f"SELECT {self.COLUMNS} FROM {self.TABLE} WHERE {where} ORDER BY created_at DESC, id DESC"
-        return [self._read(values) for values in self._database.fetch(sql, (beginning, beginning + "g") * len(columns))]
+        return [self._row(values) for values in self._database.fetch(sql, (beginning, beginning + "g") * len(columns))]
 
     def list_jobs(
         self,

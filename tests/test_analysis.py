@@ -156,6 +156,15 @@ def test_delete_one_or_all_of_a_path(storage):
     assert [row.file_path for row in storage] == ["/media/1.wav"]
 
 
+def test_verify_asks_for_path_and_settings(storage, tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"speech")
+    storage.save(tmp_path / "a.wav", hash_file(tmp_path / "a.wav"), A)
+    storage.save(tmp_path / "b.wav", hash_file(tmp_path / "b.wav"), B)
+    assert storage.verify_file(tmp_path / "a.wav", A) is True
+    assert storage.verify_file(tmp_path / "a.wav", B) is storage.verify_file(tmp_path / "c.wav", A) is None
+
+
 def test_find_uses_an_index(on_file):
     sql = "EXPLAIN QUERY PLAN SELECT * FROM analysis_jobs WHERE file_hash = ? AND config_hash = ?"
     assert "idx_analysis_content" in query(on_file.db_path, sql, A, B)[0][-1]
@@ -225,10 +234,23 @@ def test_what_was_computed_is_served_and_known_to_older_callers(speech):
 def test_why_it_is_computed(speech):
     speech.get()
     assert speech.get(config={"threshold": 0.9}).why == "parameters changed"
+    copy = speech.episode.with_name("copy.wav")
+    copy.write_bytes(b"speech")
+    assert speech.get(lambda path: (None, None), path=copy, config={"threshold": 0.1}).why == "parameters changed"
     speech.episode.write_bytes(b"music")
     assert speech.get().why == "input changed"
     assert speech.get(force=True).why == "forced"
     assert speech.never().row.metadata == {"calls": 4}
+
+
+def test_of_several_results_for_the_same_content_the_newest_is_taken(speech):
+    file_hash, config_hash = hash_file(speech.episode), hash_dict_canonical(CONFIG)
+    rows = [
+        MediaAnalysisRow(f"/moved/{n}.wav", file_hash, config_hash, [{"n": n}], created_at=time)
+        for n, time in enumerate([5.0, 9.0, 9.0, 1.0])
+    ]
+    speech.storage.save_many(rows)
+    assert speech.never().row.ranges == [{"n": 2}]  # of two at the same moment, that which was saved last
 
 
 @pytest.mark.parametrize("how", ["renamed", "copied"])

@@ -35,6 +35,21 @@ def test_what_was_not_used_for_longest_goes(cache):
     assert held(cache) == [0, 1, 2, 5, 6]
 
 
+def test_many_at_once_stay_below_the_quota(cache):
+    assert all(outcome.result for outcome in cache.put_many(item(n) for n in range(20)))
+    assert 19 in held(cache) and 4 <= len(held(cache)) <= 5
+
+
+def test_a_store_with_much_room_is_not_looked_at_for_each_put(tmp_path, monkeypatch):
+    totals = []
+    with ContentStore(tmp_path / "store", quota=100 * SIZE) as cache:
+        total = cache._cache._total
+        monkeypatch.setattr(cache._cache, "_total", lambda: totals.append(total()) or totals[-1])
+        for n in range(12):
+            cache.put(item(n))
+    assert sorted(set(totals)) == [SIZE, 6 * SIZE, 11 * SIZE]  # after each twentieth of the quota
+
+
 def test_what_somebody_needs_never_goes(cache, caplog):
     cache.put(item(0), owner="movie:1")
     cache.put(item(1))

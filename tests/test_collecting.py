@@ -13,6 +13,7 @@ from cjm_media_storage.collecting import explain, gc
 from cjm_media_storage.storage import (
     CollectionRefused,
     ContentStore,
+    InvalidNamespace,
     MediaAnalysisRow,
     MediaAnalysisStorage,
     MediaProcessingRow,
@@ -67,7 +68,13 @@ def test_a_dry_run_writes_nothing_and_says_why(store):
     assert would_go(report) == list(range(1, 10)) and report.taken == ()
     assert len(report.orphans) == 9 and report.objects == 10
     assert all(orphan.why.startswith("no reference, no publication") for orphan in report.condemned)
-    assert "9 of 10 objects would go" in report.refusal and "would take 9 of 10" in str(report)
+    assert "9 of 10 objects would go" in report.refusal
+    assert str(report).splitlines() == [
+        "would take 9 of 10 objects, 72 bytes",
+        "orphans: 9",
+        "untracked files: 0; leftovers: 0",
+        f"refused: {report.refusal}",
+    ]
     assert before == (tree(store), list(store._index.database.fetch("SELECT * FROM objects")), None)
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
@@ -120,6 +127,32 @@ def test_pins_and_publications_keep(store):
         assert would_go(gc(store, grace=0)) == list(range(2, 10))
         assert explain(store, name(0), grace=0) == "published at /films/a.jpg"
         assert explain(store, name(1), grace=0).startswith("pinned")
+        told = str(gc(store, grace=0, max_share=1))
+        assert "orphans: 10; 1 stay: pinned; 1 stay: published" in told and "refused" not in told
+    with pytest.raises(ObjectNotFound):
+        explain(store, hash_bytes(b"nobody has this"))
+
+
+@pytest.mark.parametrize(("needed", "other"), [("assets", "actors"), ("actors", "assets")])
+def test_the_same_bytes_are_needed_in_one_namespace_and_not_in_another(store, needed, other):
+    store.put(poster(0), namespace="actors")
+    store.add_reference(name(0), "movie:1", namespace=needed)
+    report = gc(store, grace=0, dry_run=False, force=True)
+    assert [item.namespace for item in report.taken if item.hash == name(0)] == [other]
+    assert [stored.namespace for stored in store] == [needed]
+
+
+def test_what_is_done_is_told_and_written_down_and_only_what_goes_is_marked(store):
+    for n in range(7):
+        store.add_reference(name(n), "movie:1")
+    (store.root / "assets" / "ab" / "cd").mkdir(parents=True, exist_ok=True)
+    shutil.copy(store.path(name(0)), store.root / "assets" / "ab" / "cd" / f"abcd{'0' * 60}.jpg")
+    moved = []
+    report = gc(store, grace=0, dry_run=False, progress=moved.append)  # a file that is untracked speaks against nothing
+    assert (taken(report), len(report.untracked), sum(moved), report.bytes) == ([7, 8, 9], 1, 3, 24)
+    fetch = store._index.database.fetch
+    assert list(fetch("SELECT count(*) FROM objects WHERE state = 'live' AND condemned_at IS NOT NULL")) == [(0,)]
+    assert list(fetch("SELECT detail FROM log WHERE action = 'collected'")) == [("3 of 10 objects",)]
 
 
 def test_one_namespace(store):
@@ -128,6 +161,22 @@ def test_one_namespace(store):
     assert (taken(report), report.objects, len(store)) == ([0], 1, 10)
     store.trash.restore(name(0))
     assert store.get(name(0), "actors")
+
+
+def test_a_part_by_its_digits_and_by_the_threads_of_an_executor(store):
+    prefix = name(0)[7:9]
+    beginning_so = {name(n) for n in range(10) if name(n)[7:].startswith(prefix)}
+    assert {orphan.hash for orphan in gc(store, grace=0, prefix=prefix).orphans} == beginning_so
+    store.add_reference(name(1), "movie:1")
+    alone = gc(store, grace=0, roots=[[name(0)]])
+    with store.pin(name(2)), ThreadPoolExecutor(2) as pool:
+        together = gc(store, grace=0, roots=[[name(0)]], executor=pool)
+    why = {orphan.hash: orphan.kept for orphan in together.orphans}
+    assert why.keys() == {orphan.hash for orphan in alone.orphans}
+    assert {hash: kept for hash, kept in why.items() if kept} == {
+        name(0): "named by the caller",
+        name(2): "pinned by a program that runs",
+    }
 
 
 # ---- refusals
@@ -185,9 +234,11 @@ def test_fault_28_two_at_once(store):
 
 
 def test_wrong_arguments(store):
-    for wrong in ({"grace": -1}, {"retention_days": -1}, {"roots": [["garbage"]]}, {"namespace": "../x"}):
+    for wrong in ({"grace": -1}, {"retention_days": -1}, {"roots": [["garbage"]]}):
         with pytest.raises(ValueError):
             gc(store, **wrong)
+    with pytest.raises(InvalidNamespace):
+        gc(store, namespace="../x")
 
 
 # ---- while others work
@@ -209,6 +260,16 @@ def test_fault_26_what_is_put_after_it_was_condemned_stays(store, monkeypatch):
     between_look_and_sweep(monkeypatch, lambda: store.put(poster(3)))
     assert taken(sweep(store)) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert store.read(name(3), verify=True) == poster(3)
+
+
+def test_fault_47_what_is_put_after_it_was_condemned_stays_though_the_clock_was_set_back(store, monkeypatch, later):
+    def put_long_ago():
+        later[0] = -10 * 86_400
+        store.put(poster(3))
+        later[0] = 0
+
+    between_look_and_sweep(monkeypatch, put_long_ago)
+    assert taken(sweep(store)) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
 
 
 def test_fault_27_what_is_referenced_after_it_was_condemned_stays(store, monkeypatch):

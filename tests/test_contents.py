@@ -30,3 +30,11 @@ def test_wrong_facts_are_refused():
 def test_what_is_held_in_memory_and_what_comes_only_once(content, held, stream):
     job = Job(content, content)
     assert (job.in_memory, job.is_stream) == (held, stream)
+
+
+def test_what_became_of_it_is_told_once():
+    job = Job(b"a poster", b"a poster", error=OSError("no"))
+    assert not job.reported
+    outcome = job.outcome()
+    assert (outcome.content, outcome.result, str(outcome.error)) == (b"a poster", None, "no")
+    assert job.reported

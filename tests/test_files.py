@@ -3,10 +3,11 @@
 import ast
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
-from on_disk import unprivileged
+from on_disk import Place, memory_disk, unprivileged
 
 import cjm_media_storage
 from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors
@@ -41,20 +42,130 @@ def test_no_other_room_changes_the_disk():
 
 @pytest.mark.parametrize(
     ("number", "error"),
-    [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EROFS, ReadOnlyStore), (errno.EIO, OSError)],
+    [
+        *[(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace)],
+        *[(errno.EROFS, ReadOnlyStore), (errno.EACCES, ReadOnlyStore), (errno.EPERM, ReadOnlyStore)],
+        (errno.EIO, OSError),
+    ],
 )
 def test_errors_of_the_disk_are_typed(number, error):
     with pytest.raises(error), disk_errors("object"):
         raise OSError(number, os.strerror(number))
 
 
+@pytest.mark.parametrize("disk", [Disk(), Disk(rename_flags=False)], ids=["", "without flags"])
+def test_where_nothing_may_be_written_every_call_says_so(place, disk):
+    file, other, folder = place.path / "file", place.path / "other", place.path / "folder"
+    file.touch()
+    folder.mkdir()
+    with place.read_only():
+        for call in (
+            lambda: disk.make_folder(place.path / "new"),
+            lambda: disk.create(other),
+            lambda: disk.rename(file, other),
+            lambda: disk.rename_new(file, other),
+            lambda: disk.symlink("file", other),
+            lambda: disk.unlink(file),
+        ):
+            with pytest.raises(ReadOnlyStore):
+                call()
+        with pytest.raises((ReadOnlyStore, NoHardLink)):  # Linux may protect files of others from further names
+            disk.link(file, other)
+        assert not disk.remove_folder(folder)
+
+
+def test_times_and_permissions_cannot_be_set_on_a_disk_that_is_read_only(open_folder):
+    with memory_disk(open_folder, "1m"):
+        (open_folder / "file").touch()
+        stat = (open_folder / "file").stat()
+        with Place(open_folder, "disk").read_only():
+            for call in (lambda: DISK.chmod(open_folder / "file", 0o600), lambda: DISK.keep_times(open_folder, stat)):
+                with pytest.raises(ReadOnlyStore):
+                    call()
+
+
+def test_a_full_disk_says_so_and_what_was_written_by_halves_is_written_on(open_folder, monkeypatch):
+    with memory_disk(open_folder, "64k"):
+        fd = DISK.create(open_folder / "film.mkv")
+        with pytest.raises(NoSpace):
+            DISK.write(fd, b"x" * 100_000)
+        os.close(fd)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))  # as a full pipe or an interrupt would
+    fd = DISK.create(open_folder / "poster.jpg")
+    DISK.write(fd, b"a poster")
+    os.close(fd)
+    assert (open_folder / "poster.jpg").read_bytes() == b"a poster"
+
+
+def test_what_cannot_be_linked_or_copied_inside_the_kernel_is_told(open_folder, tmp_path):
+    (tmp_path / "a").write_bytes(b"a poster")
+    with memory_disk(open_folder, "1m"):
+        with pytest.raises(NoHardLink, match="cross-device"):
+            DISK.link(tmp_path / "a", open_folder / "a")
+        with pytest.raises(FileNotFoundError):
+            DISK.link(open_folder / "gone", open_folder / "a")
+        with pytest.raises(OSError, match="cross-device"):
+            DISK.rename_new(tmp_path / "a", open_folder / "a")
+    with pytest.raises(NoHardLink):
+        DISK.link(tmp_path, tmp_path / "b")  # a folder has one name
+    read, write = os.pipe()
+    with (tmp_path / "a").open("rb") as source:
+        assert DISK.copy(source.fileno(), write, 8) is None
+        assert Disk(copy_range=False).copy(source.fileno(), write, 8) is None
+        assert not DISK.clone(source.fileno(), write) and not Disk(reflink=False).clone(source.fileno(), write)
+    os.close(read)
+    os.close(write)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        DISK.copy(-1, -1, 8)
+
+
+def test_a_symbolic_link_is_made_where_its_name_is_free(tmp_path):
+    assert DISK.symlink("poster.jpg", tmp_path / "link")
+    assert os.readlink(tmp_path / "link") == "poster.jpg"
+    with pytest.raises(FileExistsError):
+        DISK.symlink("other.jpg", tmp_path / "link")
+
+
+def test_a_copy_gets_the_times_of_its_original(tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    os.utime(tmp_path / "a", ns=(1_000_000_007, 2_000_000_011))
+    DISK.keep_times(tmp_path / "b", (tmp_path / "a").stat())
+    stat = (tmp_path / "b").stat()
+    assert (stat.st_atime_ns, stat.st_mtime_ns) == (1_000_000_007, 2_000_000_011)
+
+
+def test_times_of_somebody_elses_file_are_left_alone(open_folder):
+    (open_folder / "of-root").touch()
+    with unprivileged():
+        DISK.keep_times(open_folder / "of-root", open_folder.stat())
+
+
+def test_files_are_copied_aside_for_this_user_alone(tmp_path, temporary):
+    (tmp_path / "a").write_bytes(b"a poster")
+    folder = DISK.copy_aside([tmp_path / "gone", tmp_path / "a"])
+    assert folder.parent == temporary and folder.stat().st_mode & 0o777 == 0o700
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"a poster"}
+    DISK.remove_tree(folder)
+    with pytest.raises(IsADirectoryError):
+        DISK.copy_aside([tmp_path])
+    assert list(temporary.iterdir()) == []
+
+
 def test_folders_are_made_with_their_mode_whatever_the_umask(tmp_path):
     before = os.umask(0o077)
     try:
         DISK.make_folder(tmp_path / "a" / "b", 0o2770)
+        DISK.make_folder(tmp_path / "c")
+        DISK.make_folder(tmp_path / "d", None)
     finally:
         os.umask(before)
-    assert [(tmp_path / name).stat().st_mode & 0o7777 for name in ("a", "a/b")] == [0o2770, 0o2770]
+    modes = [(tmp_path / name).stat().st_mode & 0o7777 for name in ("a", "a/b", "c", "d")]
+    assert modes == [0o2770, 0o2770, 0o755, 0o700]
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        DISK.make_folder(tmp_path / "file" / "folder", None)
 
 
 def test_without_hard_links_linking_says_so(tmp_path):
@@ -74,6 +185,56 @@ def test_a_rename_that_may_not_replace_does_not(tmp_path, disk):
     assert "".join((tmp_path / name).read_text() for name in "bcd") == ("cba" if swapped else "bca")
     with pytest.raises(FileNotFoundError):
         disk.rename_new(tmp_path / "none", tmp_path / "e")
+
+
+def test_linux_looks_and_renames_at_once(open_folder, monkeypatch):
+    disk = Disk(hardlink=False)
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    with memory_disk(open_folder, "1m"):
+        for name in "ab":
+            (open_folder / name).write_text(name)
+        with pytest.raises(FileExistsError):
+            disk.rename_new(open_folder / "a", open_folder / "b")
+        assert disk.exchange(open_folder / "a", open_folder / "b")
+        assert (open_folder / "a").read_text() == "b"
+        assert not Disk(rename_flags=False).exchange(open_folder / "a", open_folder / "b")
+        with pytest.raises(FileNotFoundError) as caught:
+            disk.exchange(open_folder / "a", open_folder / "gone")
+        assert (caught.value.filename, caught.value.filename2) == (str(open_folder / "a"), str(open_folder / "gone"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux can do")
+def test_on_linux_every_ability_is_tried():
+    assert all(vars(Disk()).values())
+
+
+def test_what_is_synced_is_what_was_named(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def told(fd):
+        synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).relative_to(tmp_path.parent).as_posix())
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", told)
+    (tmp_path / "file").touch()
+    DISK.sync_file(tmp_path / "file")
+    DISK.make_folder(tmp_path / "a" / "b")
+    DISK.make_folder(tmp_path / "a" / "b")
+    DISK.make_folder(tmp_path / "a" / "c", sync=False)
+    DISK.sync_folder(tmp_path / "a")
+    Disk(folder_sync=False).sync_folder(tmp_path)
+    root = tmp_path.name
+    assert synced == [f"{root}/file", root, f"{root}/a", f"{root}/a"]
+
+
+def test_files_that_may_only_be_read_are_synced_and_others_are_told(open_folder):
+    (open_folder / "private").touch(mode=0)
+    with unprivileged():
+        (open_folder / "object").touch()
+        (open_folder / "object").chmod(0o444)
+        DISK.sync_file(open_folder / "object")
+        with pytest.raises(ReadOnlyStore):
+            DISK.sync_file(open_folder / "private")
 
 
 def test_only_an_empty_folder_is_removed(tmp_path):

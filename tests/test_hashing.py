@@ -57,7 +57,7 @@ def test_parity_of_hash_bytes(upstream, content, algo):
 
 @pytest.mark.plugins
 @pytest.mark.parametrize("size", [0, 1, 8192, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
-@pytest.mark.parametrize("chunk_size", [-1, 1 << 12, 8192, CHUNK, 1 << 20])
+@pytest.mark.parametrize("chunk_size", [-1, 0, 1 << 12, 8192, CHUNK, 1 << 20])
 def test_parity_of_hash_file(upstream, tmp_path, size, chunk_size):
     film = tmp_path / "film.mkv"
     film.write_bytes(bytes(i * 31 % 251 for i in range(size)))
@@ -116,6 +116,15 @@ def test_hasher_does_not_care_how_bytes_come(content, cuts):
         start = max(start, cut)
     assert (hasher.hash, hasher.size) == (hash_bytes(content), len(content))
     assert verify_hash(content, hasher.hash)
+
+
+def test_a_file_is_counted_from_where_it_stands(tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    with open(tmp_path / "film.mkv", "rb", buffering=0) as file:
+        file.seek(2)
+        hasher = Hasher().read(file)
+    assert (hasher.hash, hasher.size) == (hash_bytes(b"film"), 4)
+    assert not verify_hash(b"film", f"{hasher.hash}:")
 
 
 # ---- read ahead

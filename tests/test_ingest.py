@@ -92,6 +92,15 @@ def test_known_bytes_cost_no_temporary_file(store, tmp_path, monkeypatch):
         monkeypatch.undo()
 
 
+def test_a_file_that_did_not_change_is_not_read_again(store, tmp_path, monkeypatch):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    monkeypatch.setattr("cjm_media_storage.memo.RACY", 0)  # so that it counts as one that nobody has written lately
+    first = store.put(tmp_path / "film.mkv")
+    monkeypatch.setattr("cjm_media_storage.ingest.Hasher", None)
+    again = store.put(tmp_path / "film.mkv")
+    assert (again.hash, again.created) == (first.hash, False)
+
+
 def test_fault_07_a_link_to_a_file(store, tmp_path):
     (tmp_path / "poster.jpg").write_bytes(b"a poster")
     (tmp_path / "link.jpg").symlink_to("poster.jpg")
@@ -217,8 +226,45 @@ def test_fault_18_a_stream_that_breaks_off(store):
 
 
 def test_streams_that_give_no_bytes(store):
-    for content in (io.StringIO("text"), ["text"], [7], 7, None):
+    for content in (io.StringIO("text"), ["text"], [7], [[1, 2]], 7, None):
         assert "TypeError" in str(refused(store, SourceError, content))
+
+
+def test_a_stream_is_judged_at_its_end_and_waits_on_the_disk_when_it_is_large(store):
+    held = []
+
+    def parts():
+        yield b""
+        for _ in range(8):
+            yield b"x" * (SMALL // 4)
+            held.append(len(staged(store)))
+
+    result = store.put(parts(), expected_size=2 * SMALL, allow_empty=False)
+    assert result.size == 2 * SMALL
+    assert held == [0] * 4 + [1] * 4
+
+
+def test_a_copy_that_became_shorter_is_not_stored(tmp_path):
+    class Boasting(Disk):
+        def copy(self, source, target, count):
+            return (super().copy(source, target, count) or 0) + 1
+
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    with ContentStore(tmp_path / "store", disk=Boasting(reflink=False)) as store:
+        refused(store, SourceError, tmp_path / "film.mkv")
+
+
+def test_a_copy_that_shares_its_blocks_is_hashed_as_well(tmp_path):
+    class Sharing(Disk):
+        "A file system that shares blocks, as far as the store can tell"
+
+        def clone(self, source, target):
+            return os.sendfile(target, source, 0, 4 * SMALL) > 0
+
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    with ContentStore(tmp_path / "store", disk=Sharing()) as store:
+        result = store.put(tmp_path / "film.mkv")
+        assert (result.link_mode, result.hash) == ("reflink", hash_bytes(b"x" * 2 * SMALL))
 
 
 def test_fault_19_other_bytes_than_expected(store, tmp_path):

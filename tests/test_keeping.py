@@ -5,7 +5,11 @@ import signal
 
 import pytest
 
-from cjm_media_storage.storage import ObjectInUse, ObjectNotFound, hash_bytes
+from cjm_media_storage.files import DISK
+from cjm_media_storage.keeping import Pins
+from cjm_media_storage.maintenance import explain
+from cjm_media_storage.staging import Staging
+from cjm_media_storage.storage import ContentStore, ObjectInUse, ObjectNotFound, hash_bytes
 
 
 @pytest.fixture
@@ -54,6 +58,17 @@ def test_a_pin_of_another_process_counts_until_that_is_dead(store, poster, progr
     assert list((store.root / ".store" / "pins").iterdir()) == []
 
 
+def test_a_pin_of_the_dead_does_not_count_where_it_cannot_be_removed(place):
+    with ContentStore(place.path / "store") as store:
+        poster = store.put(b"a poster").hash
+    pins = place.path / "store" / ".store" / "pins"
+    pins.mkdir(exist_ok=True)
+    (pins / f"boot-1-1.0.{poster.partition(':')[2]}").touch()
+    with place.read_only(), ContentStore(place.path / "store") as store:
+        assert store.parts.pins.held() == set()
+        assert explain(store, poster, grace=0).startswith("no reference")
+
+
 @pytest.mark.parametrize(
     ("role", "words"), [("poster", "referenced by movie:1 as poster"), ("", "referenced by movie:1")]
 )
@@ -63,6 +78,17 @@ def test_who_needs_it_is_said(store, poster, role, words):
         store.delete(poster)
     store.remove_reference(poster, "movie:1")
     assert store.delete(poster)
+
+
+def test_a_folder_of_pins_is_made_for_others_to_read(tmp_path):
+    staging = Staging(tmp_path / "staging")
+    before = os.umask(0o077)
+    try:
+        with Pins(tmp_path / "pins", staging, DISK).hold("ab" * 32):
+            assert (tmp_path / "pins").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+        staging.close()
 
 
 def test_a_forked_child_leaves_the_pin_of_its_parent_alone(store, poster, program):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,55 @@ def test_fault_09_what_is_no_file_is_refused_at_once(tmp_path):
         for name in ("pipe", "socket", "."):
             with pytest.raises(IsADirectoryError):
                 open_regular(tmp_path / name)
+
+
+def test_only_a_regular_file_is_opened_and_nothing_is_waited_for(here):
+    Path("file").touch()
+    Path("folder").mkdir()
+    Path("link").symlink_to("file")
+    os.mkfifo("fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        for name, error in {
+            **dict.fromkeys(["folder", "fifo", "socket"], IsADirectoryError),
+            **{"link": UnsafePath, "gone": FileNotFoundError},
+        }.items():
+            with pytest.raises(error):
+                open_regular(here / name)
+    os.close(open_regular(here / "file"))
+
+
+def test_steps_that_were_looked_at_are_not_looked_at_again(tmp_path):
+    seen, shard = set(), tmp_path / "ab" / "c1"
+    assert not inside(tmp_path, shard / "object", seen=seen)
+    shard.mkdir(parents=True)
+    (shard / "object").touch()
+    assert inside(tmp_path, shard / "object", seen=seen) and str(shard) in seen
+    (shard / "object").unlink()
+    assert inside(tmp_path, shard / "object", seen=seen)  # it was there a moment ago
+    assert not inside(tmp_path, shard / "other", seen=seen)
+    (shard / "link").symlink_to("object")
+    with pytest.raises(UnsafePath):
+        inside(tmp_path, shard / "link", seen=seen)
+
+
+def test_a_step_that_is_known_says_nothing_of_the_next(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "object").write_bytes(b"a secret")
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab" / "c1").symlink_to(outside)
+    with pytest.raises(UnsafePath):
+        inside(tmp_path, tmp_path / "ab" / "c1" / "object", seen={str(tmp_path / "ab")})
+
+
+def test_what_is_inside_is_opened_and_a_fifo_is_not_waited_for(tmp_path):
+    (tmp_path / "object").write_bytes(b"a poster")
+    fd = open_inside(tmp_path, tmp_path / "object")
+    try:
+        assert os.read(fd, 100) == b"a poster"
+        assert inside(tmp_path, tmp_path / "object", fd)
+    finally:
+        os.close(fd)
+    os.mkfifo(tmp_path / "fifo")
+    assert real_path(tmp_path / "fifo") == str(tmp_path / "fifo")

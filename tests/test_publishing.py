@@ -63,7 +63,9 @@ def test_a_library_is_neither_in_the_store_nor_around_it(store, folder):
 
 
 def test_a_library_may_lie_beside_the_store_under_a_name_that_begins_alike(store):
-    assert Library(store, f"{store.root} films").folder.is_dir()
+    library = Library(store, f"{store.root} films")
+    assert library.folder.is_dir()
+    assert repr(library) == f"Library({store!r}, {os.fspath(library.folder)!r})"
 
 
 def test_a_folder_may_be_a_link_and_relative(store, here):

@@ -17,6 +17,7 @@ from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,
     HashMismatch,
+    MissingObject,
     PutResult,
     SourceChanged,
     SourceError,
@@ -291,3 +292,21 @@ def test_a_result_makes_its_path_when_it_is_asked_for(store):
         _ = result.place
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.path = Path()
+
+
+def test_a_row_that_is_wrong_of_the_time_is_corrected_when_the_bytes_are_put_again(store):
+    result = store.put(b"a poster")
+    os.utime(result.path, ns=(7, 7))
+    assert not store.put(b"a poster").created
+    assert list(store._index.database.fetch("SELECT mtime_ns FROM objects")) == [(7,)]
+
+
+def test_what_one_namespace_lost_is_read_from_another_after_an_unclean_stop(store):
+    poster = store.put(b"a poster", durability="none")
+    store.put(b"a poster", namespace="actors", durability="none")
+    store._index.database.execute("UPDATE objects SET boot = 'before'")
+    poster.path.unlink()
+    assert store.read(poster.hash) == b"a poster"
+    store.get(poster.hash, "actors").path.unlink()
+    with pytest.raises(MissingObject):
+        store.read(poster.hash)

@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from old import First
 from on_disk import held_by, query, unprivileged
-from results import D, analysis_row, processing_row
+from results import A, D, analysis_row, processing_row
 from together import in_threads
 
 from cjm_media_storage import records
@@ -122,6 +122,7 @@ def deep(depth):
     [
         ({"frames": [{"level": math.nan}]}, r"metadata\['frames'\]\[0\]\['level'\]: nan is not a number"),
         ({"level": -math.inf}, "-inf is not a number"),
+        ({"level": math.inf}, "metadata.*: inf is not a number"),
         ({"poster": b"\xff\xd8"}, r"metadata\['poster'\]: bytes is not JSON"),
         ({"made": datetime(2024, 5, 1)}, "datetime is not JSON"),
         ({"path": Path("film.mkv")}, "Path is not JSON"),
@@ -135,7 +136,23 @@ def deep(depth):
         ([("a", 1)], "it is list, not dict"),
         (b"{}", "it is bytes, not dict"),
     ],
-    ids=["nan", "inf", "bytes", "datetime", "Path", "Enum", "set", "key", "cycle", "deep", "big", "str", "list", "raw"],
+    ids=[
+        "nan",
+        "-inf",
+        "inf",
+        "bytes",
+        "datetime",
+        "Path",
+        "Enum",
+        "set",
+        "key",
+        "cycle",
+        "deep",
+        "big",
+        "str",
+        "list",
+        "raw",
+    ],
 )
 def test_fault_51_metadata_that_json_cannot_say(kind, storage, value, reason):
     save(kind, storage, kind.row())
@@ -290,6 +307,37 @@ def test_save_many_keeps_a_time_that_is_set(kind, storage):
     assert first.created_at == 7.0 and second.created_at > 1e9
 
 
+def test_rows_that_name_a_hash_are_found_by_how_it_begins(kind, storage):
+    storage.save_many(kind.row(n, created_at=float(n // 2)) for n in range(4))
+    storage.save_many([kind.row(4, created_at=9.0, **{kind.hashes[0]: D})])
+    assert [storage.mentions(hash) for hash in (A, D, "sha256:" + "e" * 64)] == [True, True, False]
+    assert [plain(row) for row in storage.naming("sha256:aaa")] == [plain(kind.row(n)) for n in (3, 2, 1, 0)]
+    assert [getattr(row, kind.hashes[0]) for row in storage.naming(D)] == [D]
+    assert storage.naming("sha256:e") == []
+
+
+def test_a_row_that_another_program_spoiled_is_told(kind, on_file, path):
+    save(kind, on_file, kind.row())
+    with closing(sqlite3.connect(path)) as con, con:
+        con.execute(f"UPDATE {kind.table} SET metadata = '{{'")
+    for read in (
+        lambda: kind.get(on_file, kind.row()),
+        lambda: kind.find(on_file, kind.row()),
+        lambda: on_file.naming("sha256:a"),
+        lambda: on_file.list_jobs(),
+        lambda: list(on_file),
+    ):
+        with pytest.raises(CorruptDatabase, match=f"a row of {kind.table} cannot be read"):
+            read()
+
+
+def test_it_shows_what_is_new(kind, on_file, path):
+    on_file.save_many(kind.row(n) for n in range(8))
+    facts = on_file._facts_()
+    assert (facts["file"], facts["rows"], len(facts["newest"])) == (str(path), 8, 5)
+    assert str(path) in repr(on_file)
+
+
 def test_find_by_content(kind, storage):
     path = kind.paths[0]
     storage.save_many(kind.row(n, created_at=n, **{path: f"/moved/{n}.wav"}) for n in range(3))
@@ -380,6 +428,15 @@ def test_fault_62_verify_of_a_file_that_is_gone(kind, storage, tmp_path):
     save(kind, storage, row)
     with pytest.raises(FileNotFoundError):
         kind.verify(storage, row)
+
+
+def test_fault_62_verify_of_a_path_that_no_file_can_have(kind, on_file, path, tmp_path):
+    save(kind, on_file, kind.row())
+    with closing(sqlite3.connect(path)) as con, con:
+        con.execute(f"UPDATE {kind.table} SET {kind.paths[0]} = 'a' || char(0) || 'b'")
+    (row,) = on_file
+    with pytest.raises(FileNotFoundError):
+        kind.verify(on_file, row)
 
 
 def test_fault_62_verify_of_an_unreadable_file(kind, open_folder):

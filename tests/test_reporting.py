@@ -22,6 +22,13 @@ def names(folder):
 # ---- the file
 
 
+def test_what_makes_no_sense_is_refused(store, tmp_path):
+    for wrong in ({}, {"store": store, "limit": -1}, {"store": store, "media_bytes": -1}):
+        with pytest.raises(ValueError):
+            write_report(tmp_path / "a.html", **wrong)
+    assert names(tmp_path) == ["store"]
+
+
 def test_a_report_takes_the_place_of_an_earlier_one_only(store, tmp_path):
     out = write_report(tmp_path / "a.html", store)
     (tmp_path / "mine.html").write_text(MARK[:-1])

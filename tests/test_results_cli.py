@@ -60,6 +60,15 @@ def test_mistakes(command, databases, args, code, says):
     assert says in done.err
 
 
+def test_digits_with_which_several_hashes_begin(command, here):
+    with MediaAnalysisStorage(here / "analysis.db") as analyses:
+        for letter in "cd":
+            analyses.save(f"{letter}.wav", f"sha256:abba{letter * 60}", CONFIG)
+    done = command("results", "show", "abba", "--db", "analysis.db")
+    assert done.code and not done.raw and "abbac" in done.err and "abbad" in done.err
+    assert "c.wav" in command("results", "show", "abbac", "--db", "analysis.db").out
+
+
 def test_databases_from_the_environment(command, databases, monkeypatch):
     assert command("results", "list").code == 2
     monkeypatch.setenv("MEDIA_STORAGE_DB", os.pathsep.join(["analysis.db", "processing.db"]))

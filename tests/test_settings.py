@@ -68,6 +68,7 @@ def test_every_notebook_has_its_test_file_and_every_test_file_its_notebook():
         "peers",
         "plugins",
         "power",
+        "quality",
         "release",
         "settings",
         "site",

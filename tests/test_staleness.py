@@ -8,6 +8,7 @@ from on_disk import unprivileged
 from results import A, B
 
 from cjm_media_storage.edges import Edges
+from cjm_media_storage.lineage import Lineage
 from cjm_media_storage.processing import MediaProcessingRow, MediaProcessingStorage
 from cjm_media_storage.staleness import judge, tell
 from cjm_media_storage.storage import hash_bytes, hash_dict_canonical, hash_file
@@ -64,6 +65,8 @@ def test_gone(jobs, make, tmp_path):
     (tmp_path / "film").unlink()
     (tmp_path / "a").unlink()
     assert look(jobs) == {"a 1": ("input gone", "output gone")}
+    with Lineage(jobs) as lineage:
+        assert [str(each) for each in lineage.stale()] == [f"{tmp_path / 'a'}: input gone, output gone"]
 
 
 def test_output_edited(jobs, make, tmp_path):

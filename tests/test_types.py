@@ -1,5 +1,6 @@
 "The types, as programs that use the library see them: tests/typed_use.py says what they are told."
 
+import ast
 import os
 import shutil
 import subprocess
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from cjm_media_storage import errors, maintenance, storage
+from cjm_media_storage.lineage import Lineage
+from cjm_media_storage.publishing import Library
 
 pytestmark = pytest.mark.types
 
@@ -38,3 +43,17 @@ def test_a_type_that_changes_is_noticed(tmp_path):
     changed.write_text((ROOT / USE).read_text().replace("MediaAnalysisRow | None)", "MediaAnalysisRow)"))
     code, said = check("mypy", str(changed))
     assert code == 1 and said.count('Expression is of type "MediaAnalysisRow | None"') == 4, said
+
+
+def test_all_that_is_public_is_asked_for():
+    tree = ast.parse((ROOT / USE).read_text())
+    used = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(tree)}
+    public = {*storage.__all__, *maintenance.__all__} - {*errors.__all__}
+    classes = [
+        *(storage.ContentStore, storage.MediaAnalysisStorage, storage.MediaProcessingStorage, storage.Trash),
+        *(Library, Lineage),
+    ]
+    for each in classes:
+        methods = {name for name in dir(each) if callable(getattr(each, name)) and not name.startswith("_")}
+        public |= methods - {"discard", "forget", "recover", "take_file"}  # of the trash: for its own house
+    assert public - used == set()
