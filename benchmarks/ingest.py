@@ -108,7 +108,8 @@ def _new(material: Material) -> Iterator[Work]:
         "seed": _peer(lambda folder: folder, lambda root: seed.store_all(paths, root)),
     }
     targets = [Target(floor, 0.75), Target("dvc-data", 2.0), Target("hashfs", 2.0)]
-    yield Work("put_many, durability none", "files", count, relaxed, targets, "nobody syncs; warm")
+    note = "nobody syncs; warm; the floor, dvc-data, hashfs and the seed have no index"
+    yield Work("put_many, durability none", "files", count, relaxed, targets, note)
 
 
 def _known(material: Material) -> Iterator[Work]:
@@ -117,12 +118,14 @@ def _known(material: Material) -> Iterator[Work]:
         "ours": _ours_again(paths, memo=False),
         "hash_files": simply(lambda: list(hash_files(paths, threads=THREADS))),
     }
-    yield Work("put_many, known and hashed", "files", count, hashed, [Target("hash_files", 0.9)], "warm")
+    note = "warm; hash_files asks no index, looks at no object, and makes no results"
+    yield Work("put_many, known and hashed", "files", count, hashed, [Target("hash_files", 0.9)], note)
     remembered = {
         "ours": _ours_again(paths, memo=True),
         "dvc-data": _peer(partial(peers.DvcData, remembers=True), lambda store: store.put(paths), first=True),
     }
-    yield Work("put_many, known by the memo", "files", count, remembered, [Target("dvc-data", 2.0)], "warm")
+    note = "warm; both look at each source and object; ours also whether its sources are known"
+    yield Work("put_many, known by the memo", "files", count, remembered, [Target("dvc-data", 2.0)], note)
 
 
 def _one_by_one(material: Material) -> Iterator[Work]:
@@ -134,7 +137,8 @@ def _one_by_one(material: Material) -> Iterator[Work]:
 
     loose = "disk-objectstore, loose"
     contenders = {"ours": ours, loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths))}
-    yield Work("put", "files", len(paths), contenders, [Target(loose, 1.0)], "durable, one at a time, one thread")
+    note = "durable, one at a time, one thread; loose syncs a file and two folders, ours also its index"
+    yield Work("put", "files", len(paths), contenders, [Target(loose, 1.0)], note)
 
 
 def _copy(source: str, folder: Path) -> None:

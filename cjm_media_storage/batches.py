@@ -19,8 +19,9 @@ from .contents import Job, Outcome, PutItem
 from .errors import StorageError
 from .groups import Group
 from .ingest import Content
-from .putting import PutResult, Putting, check_terms
+from .putting import Putting
 from .showing import Shown
+from .terms import PutResult, check_terms
 from .workers import Workers, usual_threads, workers
 
 # %% ../nbs/344_batches.ipynb #cc37fa7a

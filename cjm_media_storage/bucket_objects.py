@@ -26,8 +26,9 @@ from .ingest import SMALL, Content, Incoming, Known
 from .layout import ALGO
 from .objects import Objects
 from .paths import PathLike, open_regular
-from .putting import PutResult, Putting, Spot, Terms
+from .putting import Putting, Spot
 from .staging import Staging
+from .terms import PutResult, Terms
 
 # %% ../nbs/501_bucket_objects.ipynb #5c9052dc
 MARKER = ".store/format.json"  # The key that tells that there is a store
@@ -115,7 +116,7 @@ class BucketObjects(Objects):
             return "copy"
         while True:
             if incoming.data is not None:
-                if self.bucket.create(self.key(final), incoming.data):
+                if self.bucket.create(self.key(final), bytes(incoming.data)):
                     return "copy"
             elif self.stat(final) is None:
                 return self._bring(incoming, final, elsewhere is not None and self._copied(elsewhere, final))

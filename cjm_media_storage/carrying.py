@@ -11,9 +11,10 @@ import os
 import stat as stats
 from pathlib import Path
 
+from .duplicating import copy_and_hash
 from .errors import SourceChanged
 from .files import Disk, NoHardLink
-from .ingest import check_unchanged, copy_and_hash, open_source, same_bytes
+from .ingest import check_unchanged, open_source, same_bytes
 
 # %% ../nbs/332_carrying.ipynb #c59b642e
 def rename_all(

@@ -23,8 +23,8 @@ from .keeping import Keeps, needed_by
 from .layout import ALGO, digest_of, digest_prefix, open_root
 from .parts import Parts
 from .provenance import Provenance
-from .putting import PutResult, check_terms
 from .records import to_text
+from .terms import PutResult, check_terms
 from .trash import RETENTION, Trashed, check_retention
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import Any
 
 from .index import Entry
 from .ingest import Content, Incoming
-from .putting import PutResult, Spot, Terms, check_terms
+from .putting import Spot
 from .showing import Shown
+from .terms import PutResult, Terms, check_terms
 
 # %% ../nbs/341_contents.ipynb #26fc892f
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Job:
 
     alone: bool = False  # Is it put by itself?
     stat: os.stat_result | None = None  # Of a file, before it was read
+    room: int = 0  # Bytes of memory in which a file can be read at once; 0 if it is too large
     name: str = ""  # The path of a file, as it was given
     location: str | bytes | None = None  # Of a file that is its own source
     began: int = 0  # Nanoseconds since 1970, when its reading began; 0 if it was not read

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from .guarding import IndexDatabase
 from .layout import object_path
+from .schema import is_usual
 
 if TYPE_CHECKING:
     from cjm_media_storage.serving import ServedIndex
@@ -89,7 +90,11 @@ class Entries:
         rows: Iterable[tuple[Any, ...]],  # Of `COLUMNS`
     ) -> Iterator[Entry]:
         "Read rows; `IndexCorrupt` if no store has written them"
-        return map(Entry._make, self.database.sound("object", Entry._fields, rows))
+        for row in rows:
+            if is_usual(row):
+                yield Entry._make(row)
+            else:
+                yield from map(Entry._make, self.database.sound("object", Entry._fields, (row,)))
 
     def beginning(
         self,

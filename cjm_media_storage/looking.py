@@ -9,7 +9,6 @@ __all__ = ['LEVELS', 'LOOKS', 'Look', 'Looker', 'Looks', 'looker_of', 'confirm',
 import functools
 import os
 import stat as stats
-from io import FileIO
 from typing import NamedTuple, Protocol
 
 from .errors import UnsafePath
@@ -82,8 +81,11 @@ class Looker:
         entry: Entry,
     ) -> Look:
         "Let the bytes decide"
-        with FileIO(open_regular(path)) as file:
-            hasher = Hasher().read(file)
+        fd = open_regular(path)
+        try:
+            hasher = Hasher().read_regular(fd, entry.size)
+        finally:
+            os.close(fd)
         if hasher.digest == entry.digest:
             return Look(read=hasher.size)
         return Look("corrupt", f"its bytes are those of {hasher.hash}", hasher.size)

@@ -17,11 +17,12 @@ from itertools import islice
 from pathlib import Path
 
 from .content import ContentStore
+from .duplicating import copy_and_hash
 from .errors import SourceChanged, SourceError, UnsafePath
 from .files import DISK, Disk, NoHardLink
 from .handover import claim_place, is_retired, open_for_use, retire
 from .hashing import hash_file
-from .ingest import copy_and_hash, open_source
+from .ingest import open_source
 from .layout import ALGO, object_path, read_note
 from .locks import FileLock
 from .memo import RACY

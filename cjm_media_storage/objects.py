@@ -13,12 +13,13 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from .duplicating import copy_and_hash
 from .errors import CorruptObject, MissingObject, ReadOnlyStore, SourceChanged, UnsafePath
 from .files import Disk, NoHardLink
 from .hashing import Hasher
 from .index import Entry, StoredObject
-from .ingest import Incoming, copy_and_hash, same_bytes
-from .layout import ALGO
+from .ingest import Incoming, same_bytes
+from .layout import ALGO, object_path
 from .paths import PathLike, inside, open_inside
 from .staging import Staging, boot_id
 
@@ -56,7 +57,7 @@ class Objects:
         entry: Entry,
     ) -> str:
         "Where an object is kept, as text"
-        return self._prefix + entry.path
+        return self._prefix + object_path(entry.namespace, entry.digest, entry.extension)
 
     def path(
         self,
@@ -81,7 +82,7 @@ class Objects:
         self,
         incoming: Incoming,
         elsewhere: PathLike | None,  # The same bytes in another namespace
-        final: PathLike,
+        final: str,
         synced: int = 0,  # As in `folders`
         durable: bool = True,  # Sync the bytes before they are linked, and the folders after?
     ) -> str | None:  # The link mode; 'none' if the bytes were there already; None if `incoming` has none to be copied
@@ -95,15 +96,18 @@ class Objects:
 
     def make_way(
         self,
-        final: PathLike,
+        final: str,
         seen: set[str] | None = None,  # As in `inside`
     ) -> list[str]:  # Folders that got a new name in them
         "Make the folders above `final`; their names are not durable yet"
-        folder = os.path.dirname(final)
+        folder = final[: final.rindex("/")]
         if inside(self._base, folder, seen=seen):  # before a folder is made in the wrong place
             return []
         made = self._disk.make_folder(folder, self.folder_mode, sync=False)
-        inside(self._base, folder, seen=seen)
+        if seen is not None and made == [above := folder[: folder.rindex("/")]] and above in seen:
+            seen.add(folder)  # no link: it was made just now, in a folder that is none
+        else:
+            inside(self._base, folder, seen=seen)
         return made
 
     def folders(
@@ -195,15 +199,16 @@ class Objects:
         final: PathLike,
     ) -> bool:  # False: the name is taken
         "Give `path` the name `final`, in one step; a staged file loses its own, and without hard links others do"
-        with contextlib.suppress(FileExistsError):
+        try:
             try:
                 (self._disk.rename_new if self._is_staged(path) else self._disk.link)(path, final)
             except NoHardLink:
                 if not os.fspath(path).startswith(self._own):  # in the trash
                     raise
                 self._disk.rename_new(path, final)
-            return True
-        return False
+        except FileExistsError:
+            return False
+        return True
 
     def _is_staged(
         self,
@@ -355,8 +360,8 @@ class Objects:
         fd, _ = self._first_there(entries)
         try:
             if entries[0].size <= AT_ONCE:
-                data = os.read(fd, entries[0].size)
-                if not os.read(fd, 1):
+                data = os.read(fd, entries[0].size + 1)
+                if len(data) == entries[0].size:
                     return data
                 os.lseek(fd, 0, os.SEEK_SET)  # it is not what the index tells
             with open(fd, "rb", buffering=0, closefd=False) as file:

@@ -44,26 +44,37 @@ def inside(
 ) -> bool:  # Is all of `path` there?
     "Raise `UnsafePath` if a step from `root` to `path` is a link"
     if fd is not None and sys.platform == "linux":
-        with contextlib.suppress(OSError):
+        try:
             if os.readlink(f"/proc/self/fd/{fd}") == os.fspath(path):
                 return True
+        except OSError:  # there is no /proc
+            pass
     step, path = os.fspath(root), os.fspath(path)
     if seen is None:
         seen = set()
     elif path in seen:
         return True
-    elif (above := path[: path.rfind(os.sep)]) in seen:
-        step = above
+    elif path[: path.rfind(os.sep)] in seen:
+        return _is_there(path, path, seen)
     for name in path[len(step) :].replace("/", os.sep).strip(os.sep).split(os.sep):
         step += os.sep + name
-        if step in seen:
-            continue
-        try:
-            if stat.S_ISLNK(os.lstat(step).st_mode):
-                raise UnsafePath(path)
-        except FileNotFoundError:
+        if step not in seen and not _is_there(step, path, seen):
             return False
-        seen.add(step)
+    return True
+
+
+def _is_there(
+    step: str,
+    path: str,  # What the error will name
+    seen: set[str],  # Where `step` is added
+) -> bool:
+    "Raise `UnsafePath` if `step` is a link"
+    try:
+        if stat.S_ISLNK(os.lstat(step).st_mode):
+            raise UnsafePath(path)
+    except FileNotFoundError:
+        return False
+    seen.add(step)
     return True
 
 # %% ../nbs/109_paths.ipynb #70a3d5fd

@@ -128,9 +128,10 @@ class Walk:
         for entry in self._list(path):
             below = f"{path}/{entry.name}"
             if self._is_folder(below, entry):
-                files = ((f"{below}/{file.name}", file) for file in self._list(below))
-                whole = _digits(below).startswith(self._prefix)
-                yield from (each for each in files if whole or self._wants(each[1].name))
+                whole = not self._prefix or _digits(below).startswith(self._prefix)
+                for file in self._list(below):
+                    if whole or self._wants(file.name):
+                        yield f"{below}/{file.name}", file
             elif self._wants(entry.name) or _digits(path).startswith(self._prefix):
                 yield below, entry
 
@@ -142,7 +143,9 @@ class Walk:
         "Is `entry` a folder that may hold objects which are wanted?"
         if _FOLDER.fullmatch(path) is None or not entry.is_dir(follow_symlinks=False):
             return False
-        digits = _digits(path) if self._prefix else ""
+        if not self._prefix:
+            return True
+        digits = _digits(path)
         return digits.startswith(self._prefix) or self._prefix.startswith(digits)
 
     def _wants(

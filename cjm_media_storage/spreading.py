@@ -19,7 +19,7 @@ from .errors import SourceError
 from .executors import Lent, in_executor, pieces
 from .hashing import size_of_file
 from .ingest import Content
-from .putting import PutResult
+from .terms import PutResult
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -61,6 +61,8 @@ class Staging:
 
     def claim(self) -> Path:
         "This process's folder, locked"
+        if self._own is not None and self._pid == os.getpid():
+            return self._own
         if self._pid != os.getpid():  # a forked child: the folder and its lock are the parent's
             self._reset()
         with self._mutex:
@@ -79,11 +81,11 @@ class Staging:
 
     def free_name(self) -> str:
         "A name that nobody else gets"
-        return f"{self.claim()}/{next(self._numbers)}"
+        return f"{os.fspath(self.claim())}/{next(self._numbers)}"
 
     def write(
         self,
-        data: bytes,
+        data: bytes | memoryview,
         mode: int,  # Permission bits, whatever the umask
     ) -> tuple[str, os.stat_result]:  # Its path, for the caller to remove; and what it is
         "A new file with the bytes `data`; it is not synced yet"

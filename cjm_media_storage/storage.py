@@ -93,7 +93,7 @@ if TYPE_CHECKING:
     from cjm_media_storage.jobs import MediaProcessingRow
     from cjm_media_storage.memo import Memo
     from cjm_media_storage.processing import MediaProcessingStorage
-    from cjm_media_storage.putting import PutResult
+    from cjm_media_storage.terms import PutResult
     from cjm_media_storage.trash import Trash, Trashed
 
 # %% ../nbs/620_storage.ipynb #666ae580

@@ -244,7 +244,7 @@ class Trash(Listing):
         if found.hash != hash:
             raise CorruptObject(hash, os.fspath(self._objects.quarantine(path)))
         bytes_there = Incoming(path.name, entry.extension, hash, found.size, staged=os.fspath(path), stat=stat)
-        self._objects.place(bytes_there, None, self._objects.path(entry))
+        self._objects.place(bytes_there, None, self._objects.name(entry))
 
     def _revive(
         self,

@@ -25,7 +25,7 @@ from .looking import LEVELS, Looks, confirm, describe, looker_of
 from .parts import Parts
 from .problems import Problem, VerifyReport, check_root
 from .scanning import leftovers, strangers
-from .workers import in_parallel
+from .workers import in_parallel, meanwhile
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -155,6 +155,11 @@ class Run:
         self._right: list[int] = []
         self._marked = self._began
 
+    @property
+    def may_walk_meanwhile(self) -> bool:
+        "Is there a thread more, and no budget, of which the objects come first?"
+        return self._threads != 1 and self._seconds is None and self._bytes is None
+
     def _may_go_on(self) -> bool:
         "Is there anything left of the budget?"
         if self._seconds is not None and time.monotonic() - self._began >= self._seconds:
@@ -167,7 +172,16 @@ class Run:
         self,
         entries: Iterable[Entry],
     ) -> None:
-        "Look at objects on several threads"
+        "Look at objects on several threads, and write down which were right, also when the user stops it"
+        try:
+            self._rows(entries)
+        finally:
+            self.mark()
+
+    def _rows(
+        self,
+        entries: Iterable[Entry],
+    ) -> None:
         work = tasks_of(entries) if self._bytes is None else tasks_of(entries, size=min(self._bytes, TASK))
         looker = looker_of(self._parts, self._level)
         tasks = self._within_budget(work)
@@ -302,12 +316,17 @@ def _run(
     "The steps of `verify`"
     parts = store.parts
     check_root(parts)
-    try:
+    steps: Iterable[tuple[list[Problem], int]] = ()
+    if scope.hashes is None:
+        steps = strangers(parts, scope.namespace, scope.prefix)
+    if run.may_walk_meanwhile:
+        with meanwhile(steps) as walked:
+            run.rows(entries)
+        steps = walked.result()
+    else:
         run.rows(entries)
-    finally:  # also when the user stops it
-        run.mark()
     if scope.hashes is None and run.complete:
-        run.walk(strangers(parts, scope.namespace, scope.prefix))
+        run.walk(steps)
         _look_for_leftovers(store, run, scope)
     check_root(parts)
 

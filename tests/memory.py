@@ -1,14 +1,14 @@
-"How much memory a work takes"
+"How much memory work takes"
 
 import gc
 import tracemalloc
 
 
 def peak_of(work, runs=3):
-    "Bytes that Python held at most while it worked; the least of some runs, since other threads may be at work"
+    "Bytes; the least of some runs, since what other threads and earlier tests left is at work, too"
     peaks = []
     for _ in range(runs):
-        gc.collect()  # what earlier tests left does not go meanwhile
+        gc.collect()
         tracemalloc.start()
         try:
             work()

@@ -17,8 +17,38 @@ def film(tmp_path):
     return path
 
 
-def test_a_file_is_read_as_it_was_looked_at(film):
-    assert read_small(os.fspath(film), os.lstat(film)) == b"a film"
+def read(path, before):
+    return bytes(read_small(os.fspath(path), before, memoryview(bytearray(100))))
+
+
+@pytest.mark.parametrize("by_readv", [True, False])
+def test_a_file_is_read_as_it_was_looked_at(film, monkeypatch, by_readv):
+    if not by_readv:
+        monkeypatch.delattr(os, "readv")
+    assert read(film, os.lstat(film)) == b"a film"
+
+
+@pytest.mark.parametrize("now", [b"a longer film", b"a f"])
+def test_fault_12_a_file_that_grew_or_shrank_since_it_was_looked_at(film, now):
+    before = os.lstat(film)
+    film.write_bytes(now)
+    with pytest.raises(SourceChanged):
+        read(film, before)
+
+
+def test_small_files_are_held_one_after_the_other_in_one_place(tmp_path):
+    "More of them than there is room for, up to the largest that is small, and other contents between them"
+    sizes = [SMALL, 1, SMALL - 1, 0, *[SMALL // 3] * 7, SMALL + 1, SMALL]
+    contents = [os.urandom(size) for size in sizes]
+    given = []
+    for n, content in enumerate(contents):
+        (path := tmp_path / str(n)).write_bytes(content)
+        given += [str(path), b"between %d" % n]
+    with ContentStore(tmp_path / "store") as store:
+        for durability in ("none", "batch"):  # new, then known
+            results = [outcome.result for outcome in store.put_many(given, durability=durability, threads=1)]
+            assert [store.read(result.hash) for result in results[::2]] == contents
+            assert all(store.read(result.hash, verify=True) for result in results[1::2])
 
 
 def test_fault_12_a_file_that_was_replaced_since_it_was_looked_at(film, tmp_path):
@@ -29,7 +59,7 @@ def test_fault_12_a_file_that_was_replaced_since_it_was_looked_at(film, tmp_path
     os.link(tmp_path / "other", tmp_path / "second name")
     os.replace(tmp_path / "other", film)
     with pytest.raises(SourceChanged):
-        read_small(os.fspath(film), before)
+        read(film, before)
 
 
 def test_fault_09_a_file_that_became_something_else_since_it_was_looked_at(film, tmp_path):
@@ -37,11 +67,11 @@ def test_fault_09_a_file_that_became_something_else_since_it_was_looked_at(film,
     film.rename(tmp_path / "moved")
     film.symlink_to("moved")
     with pytest.raises(SourceError):
-        read_small(os.fspath(film), before)
+        read(film, before)
     film.unlink()
     os.mkfifo(film)
     with pytest.raises(SourceError):
-        read_small(os.fspath(film), before)
+        read(film, before)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

@@ -298,7 +298,7 @@ def test_fault_54_a_forked_child_leaves_the_group_of_its_parent_alone(tmp_path, 
         import os, sys
         from cjm_media_storage.contents import Job
         from cjm_media_storage.groups import Group
-        from cjm_media_storage.putting import check_terms
+        from cjm_media_storage.terms import check_terms
         from cjm_media_storage.storage import ContentStore
 
         store = ContentStore(sys.argv[1])

@@ -260,7 +260,7 @@ def test_fault_12_a_file_of_a_group_that_changes_while_it_is_read(store, tmp_pat
     names = [tmp_path / f"{n}.wav" for n in range(3)]
     for name in names:
         name.write_bytes(os.urandom(size))
-    read = os.read
+    read = os.readv
     copy = Disk.copy
 
     def growing(name):
@@ -268,7 +268,7 @@ def test_fault_12_a_file_of_a_group_that_changes_while_it_is_read(store, tmp_pat
             with names[1].open("ab") as file:
                 file.write(b"more")
 
-    monkeypatch.setattr(os, "read", lambda fd, n: (growing(f"/proc/self/fd/{fd}"), read(fd, n))[1])
+    monkeypatch.setattr(os, "readv", lambda fd, views: (growing(f"/proc/self/fd/{fd}"), read(fd, views))[1])
     monkeypatch.setattr(
         Disk, "copy", lambda self, fd, *args: (growing(f"/proc/self/fd/{fd}"), copy(self, fd, *args))[1]
     )

@@ -121,6 +121,15 @@ def test_hasher_does_not_care_how_bytes_come(content, cuts):
 # ---- read ahead
 
 
+@pytest.mark.parametrize("thought", [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+def test_a_file_is_hashed_to_its_end_whatever_its_size_is_thought_to_be(tmp_path, size, thought):
+    (tmp_path / "film").write_bytes(content := os.urandom(size))
+    with open(tmp_path / "film", "rb") as file:
+        hasher = Hasher().read_regular(file.fileno(), thought)
+    assert (hasher.hash, hasher.size) == (hash_bytes(content), size)
+
+
 @pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, LARGE + BLOCK])
 def test_a_large_file_is_read_ahead_and_has_the_same_hash(tmp_path, size):
     content = bytes(range(251)) * (size // 251 + 1)

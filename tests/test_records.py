@@ -585,12 +585,8 @@ def test_fault_41_a_temporary_folder_that_cannot_be_written_to_is_named(kind, pl
     First(place.path / "results.db").add_result("/media/0.wav", D)
     (tmp_path / "temporary").mkdir(mode=0o555)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    with (
-        place.read_only(),
-        unprivileged(),
-        kind.storage(place.path / "results.db") as storage,
-        pytest.raises(ReadOnlyStore, match="temporary cannot be written to"),
-    ):
+    refused = pytest.raises(ReadOnlyStore, match="temporary cannot be written to")
+    with place.read_only(), unprivileged(), kind.storage(place.path / "results.db") as storage, refused:
         storage.list_jobs()
 
 
