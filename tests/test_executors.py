@@ -466,7 +466,7 @@ from cjm_media_storage.storage import ContentStore, hash_files
 from cjm_media_storage.verifying import verify
 
 if __name__ == "__main__":
-    options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
         LocalCluster(local_directory=sys.argv[2], memory_limit=0, **options) as cluster,
         Client(cluster) as client,
