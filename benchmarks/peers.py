@@ -13,7 +13,7 @@ from benchmarks.harness import NotHere
 
 Paths = Sequence[str]
 
-PACKAGES = ("dvc-data", "hashfs", "diskcache", "disk-objectstore")
+PACKAGES = ("dvc-data", "hashfs", "diskcache", "disk-objectstore", "psycopg", "obstore", "boto3", "s3fs", "typer")
 PROGRAMS = {
     "git": ("git", "--version"),
     "git-annex": ("git-annex", "version"),

@@ -16,6 +16,12 @@ def ratios() -> Told:
     return told
 
 
+def servers() -> Told:
+    "What `python -m benchmarks server bucket` wrote"
+    told: Told = json.loads((RESULTS / "servers.json").read_text())
+    return told
+
+
 def scale() -> Told:
     "What `python -m benchmarks.scale` wrote"
     told: Told = json.loads((RESULTS / "scale.json").read_text())
@@ -81,7 +87,22 @@ def targets_table(told: Told) -> str:
 
 def rates_table(told: Told) -> str:
     "All contenders of all works"
-    return _table(("work", "who", "a second", "CPU µs each", "rounds"), _rates(told), 2)
+    return _table(("work", "who", "a second", "± %", "CPU µs each", "rounds"), _rates(told), 2)
+
+
+def beside_table(told: Told) -> str:
+    "Our rate and CPU time of each work, divided by those of each other contender"
+    return _table(("work", "beside", "rate", "CPU time"), _beside(told), 2)
+
+
+def _beside(told: Told) -> Iterator[Sequence[str]]:
+    for work in told["works"]:
+        title, ours = f"{work['name']} ({work['note']})" if work["note"] else work["name"], rate(work, "ours")
+        for name, runs in work["contenders"].items():
+            if name != "ours" and ours and (speed := rate(work, name)):
+                cpu = statistics.median(work["contenders"]["ours"]["cpu"]) / statistics.median(runs["cpu"])
+                yield title, name, _number(ours / speed), _number(cpu)
+                title = ""
 
 
 def _rates(told: Told) -> Iterator[Sequence[str]]:
@@ -91,13 +112,14 @@ def _rates(told: Told) -> Iterator[Sequence[str]]:
         for name, runs in work["contenders"].items():
             speed = rate(work, name)
             if speed is None:
-                yield title, name, f"not here: {runs['missing']}", "", ""
+                yield title, name, f"not here: {runs['missing']}", "", "", ""
             else:
                 cpu = 1e6 * statistics.median(runs["cpu"]) / work["count"]
                 yield (
                     title,
                     f"**{name}**" if name == "ours" else name,
                     _number(speed),
+                    f"{50 * (max(runs['wall']) - min(runs['wall'])) / statistics.median(runs['wall']):.0f}",
                     _number(cpu),
                     str(len(runs["wall"])),
                 )

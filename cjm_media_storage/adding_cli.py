@@ -16,7 +16,15 @@ import typer
 from .adding import AddSummary, add_files, find_files
 from .demo import run as run_demo
 from .storage import ContentStore, StorageError
-from .targets import JsonOption, StoreOption, complete_namespace, nearest_store
+from cjm_media_storage.targets import (
+    JsonOption,
+    StoreOption,
+    bucket_url,
+    complete_namespace,
+    nearest_store,
+    open_bucket,
+    place_of,
+)
 from .terminal import BadUse, columns, meter, printable, room, say_json, size, stopping
 
 # %% ../nbs/811_adding_cli.ipynb #96de0059
@@ -67,7 +75,7 @@ def _report(
     if summary.failed > len(summary.failures):
         print(f"failed: and {summary.failed - len(summary.failures):,} more")
     print(f"{seconds:,.1f} s, {summary.files / seconds:,.0f} files/s, {size(int(summary.bytes / seconds))}/s")
-    print(f"store: {printable(store.root)}")
+    print(f"store: {printable(place_of(store))}")
 
 
 def _report_json(
@@ -76,7 +84,17 @@ def _report_json(
     seconds: float,
 ) -> None:
     failures = [{"path": added.found.path, "reason": added.reason} for added in summary.failures]
-    say_json(summary, failures=failures, files=summary.files, bytes=summary.bytes, seconds=seconds, store=store.root)
+    say_json(
+        summary, failures=failures, files=summary.files, bytes=summary.bytes, seconds=seconds, store=place_of(store)
+    )
+
+
+def _opened(
+    store: Path | None,  # As the user named it
+) -> ContentStore:
+    if (url := bucket_url(store)) is not None:
+        return open_bucket(url)
+    return ContentStore(store or nearest_store(Path.cwd()) or Path.cwd() / "media-store")
 
 
 @app.command()
@@ -95,17 +113,19 @@ def add(
     """Add your files to a store: each is kept once, whatever its name.
 
     The store is made if it is missing: the one of --store, else ./media-store if there is none at or above this folder.
+    One in a bucket has its index where MEDIA_STORAGE_DATABASE says.
     Run it again at any time: what is known is not stored twice.
 
     \b
     Examples:
       media-storage add ~/Pictures ~/Videos --store /data/media-store
       media-storage add portraits --namespace actors
+      MEDIA_STORAGE_DATABASE=postgresql://db.example.org/media media-storage add ~/Videos --store s3://films/library
 
     JSON: new, new_bytes, known, saved_bytes, skipped, failed, failures, files, bytes, seconds, store
     """
     began = time.perf_counter()
-    with ContentStore(store or nearest_store(Path.cwd()) or Path.cwd() / "media-store") as opened:
+    with _opened(store) as opened:
         for path in paths:
             if path.resolve().is_relative_to(opened.root):
                 raise BadUse(f"{printable(path)} lies inside the store")

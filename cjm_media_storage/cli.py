@@ -7,7 +7,6 @@ __all__ = ['ROOMS', 'module_of', 'drop_output', 'Commands', 'make_app', 'main']
 
 # %% ../nbs/820_cli.ipynb #6363b2cf
 import importlib
-import logging
 import os
 import sys
 from typing import Any
@@ -137,9 +136,6 @@ class Commands(TyperGroup):  # pyright: ignore[reportGeneralTypeIssues]  # it is
             raise SystemExit(141) from None
 
 # %% ../nbs/820_cli.ipynb #f16fa07e
-_log = logging.getLogger("cjm_media_storage")
-
-
 def _show_version(
     wanted: bool,
 ) -> None:
@@ -171,8 +167,10 @@ def make_app() -> "typer.Typer":
         something failed, 2 bad use, 130 stopped with Ctrl-C, 141 the reader of the output went away.
         """
         if debug:
+            import logging  # on use: it takes as long to load as all of this room
+
             logging.basicConfig(level=logging.DEBUG)
-            _log.setLevel(logging.DEBUG)
+            logging.getLogger("cjm_media_storage").setLevel(logging.DEBUG)
 
     return app
 
@@ -189,7 +187,9 @@ def _run() -> None:
         print("\nStopped. What was done stays done; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
     except Exception as e:
-        if _log.isEnabledFor(logging.DEBUG):
+        import logging
+
+        if logging.getLogger("cjm_media_storage").isEnabledFor(logging.DEBUG):
             raise
         print(f"media-storage: {advice(e)}", file=sys.stderr)
         sys.exit(exit_code(e))

@@ -4,28 +4,27 @@
 
 # %% auto #0
 __all__ = ['CACHED', 'SAME_CONTENT', 'COPIED', 'RESTORED', 'NEVER', 'INPUT_CHANGED', 'PARAMETERS_CHANGED', 'OUTPUT_MISSING',
-           'OUTPUT_CHANGED', 'FORCED', 'Computed', 'Hashed', 'hashed', 'settings_hash', 'run', 'ComputingStorage']
+           'OUTPUT_CHANGED', 'FORCED', 'Computed', 'run', 'ComputingStorage']
 
 # %% ../nbs/211_computing.ipynb #35c21458
 import os
-import stat as stats
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from .addresses import holds_secret, is_url, shown
 from .connections import MEMORY
 from .engines import server_locks
-from .errors import ReadOnlyStore, SecretInUrl, SourceChanged, SourceError
-from .flights import Flights
-from .hashing import hash_dict_canonical, hash_file, parse_hash
-from .memo import Memo, identity, racy
+from .errors import ReadOnlyStore, SecretInUrl
 from .records import PathValue, ResultStorage, Row
 from .showing import Shown
 
 if TYPE_CHECKING:
     from logging import Logger
+
+    from cjm_media_storage.flights import Flights
+    from cjm_media_storage.memo import Memo
 
 # %% ../nbs/211_computing.ipynb #b49586b9
 CACHED = "cached"  # For this path, these bytes and settings
@@ -54,57 +53,6 @@ class Computed(Shown, Generic[Row]):
         return f"hit ({self.why})" if self.hit else f"computed in {self.seconds:.1f} s ({self.why})"
 
 # %% ../nbs/211_computing.ipynb #51d3066b
-class Hashed(NamedTuple):  # made in a fraction of the time of a dataclass, class and all
-    "A file, and the hash that its bytes have"
-
-    path: PathValue  # As the caller wrote it
-    hash: str
-    stat: os.stat_result
-    began: int  # Nanoseconds since 1970, before the bytes were read
-
-    def same_file(
-        self,
-        now: os.stat_result,
-    ) -> bool:
-        "Is it the same file, and do its size and mtime say that its bytes are the same? Renaming changes neither"
-        return identity(now)[:4] == identity(self.stat)[:4]
-
-    def check(self) -> None:
-        "Raise `SourceChanged` if the file is no longer what was hashed"
-        changed = SourceChanged(os.fspath(self.path), self.stat.st_size)
-        try:
-            now = os.stat(self.path)
-            sure = identity(now) == identity(self.stat) and not racy(self.stat, self.began)
-            if not self.same_file(now) or not (sure or hash_file(self.path) == self.hash):
-                raise changed
-        except OSError as e:
-            raise changed from e
-
-
-def hashed(
-    path: PathValue,
-    memo: Memo | None,
-) -> Hashed:
-    "Hash a file; `SourceError` if it is none, `SourceChanged` if it changes meanwhile, OSError as the system has it"
-    began, before = time.time_ns(), os.stat(path)
-    if not stats.S_ISREG(before.st_mode):
-        raise SourceError(os.fspath(path), "it is not a file", 0)
-    hash = hash_file(path) if memo is None else memo.hash_file(path)
-    if identity(os.stat(path)) != identity(before):
-        raise SourceChanged(os.fspath(path), before.st_size)
-    return Hashed(path, hash, before, began)
-
-# %% ../nbs/211_computing.ipynb #73e13373
-def settings_hash(
-    settings: dict[str, Any] | str | None,  # Or a hash that is ready: `InvalidHash` if it is none
-) -> str:
-    "The hash of settings, as `hash_dict_canonical` makes it"
-    if not isinstance(settings, str):
-        return hash_dict_canonical(settings)
-    parse_hash(settings)
-    return settings
-
-
 def run(
     compute: Callable[..., Any],
     path: PathValue,
@@ -123,24 +71,36 @@ class ComputingStorage(ResultStorage[Row]):
         self,
         db_path: PathValue,  # A SQLite file, made if missing with its folders; ':memory:' keeps nothing. Or postgresql://…
         *,
-        memo: Memo | PathValue | bool = True,  # Remembered hashes: beside the file, if True; elsewhere; or none
+        memo: "Memo | PathValue | bool" = True,  # Remembered hashes: beside the file, if True; elsewhere; or none
         durability: str = "full",  # 'full', or 'none': a power cut may take what was saved last
     ) -> None:
         "Open `db_path`. A file of an older program is brought up to date, and stays usable by that program"
         super().__init__(db_path, durability=durability)
         self._wanted_memo = memo
         self._opened_memo: Memo | None = None
-        self._flights = Flights(self._database.path, server=server_locks(self._database))
+        self._opened_flights: Flights  # made on first use
+
+    @property
+    def _flights(self) -> "Flights":
+        "Who computes what"
+        from cjm_media_storage.flights import Flights
+
+        if "_opened_flights" not in vars(self):
+            made = Flights(self._database.path, server=server_locks(self._database))
+            vars(self).setdefault("_opened_flights", made)  # the first of all threads stays
+        return self._opened_flights
 
     def _memo(
         self,
-        wanted: Memo | Literal[False] | None,  # For this call; None: the storage's own
-    ) -> Memo | None:
+        wanted: "Memo | Literal[False] | None",  # For this call; None: the storage's own
+    ) -> "Memo | None":
         "The memo to use"
         return self._own_memo() if wanted is None else wanted or None
 
-    def _own_memo(self) -> Memo | None:
+    def _own_memo(self) -> "Memo | None":
         "The storage's memo, opened on first use"
+        from cjm_media_storage.memo import Memo
+
         if self._wanted_memo is False or isinstance(self._wanted_memo, Memo):
             return self._wanted_memo or None
         if self._opened_memo is None:
@@ -195,6 +155,8 @@ class ComputingStorage(ResultStorage[Row]):
         options, memo = super()._options(), self._wanted_memo
         if memo is True:
             return options
+        from cjm_media_storage.memo import Memo
+
         if not isinstance(memo, bool) and (memo.has_secret if isinstance(memo, Memo) else holds_secret(memo)):
             raise SecretInUrl(memo.path if isinstance(memo, Memo) else shown(memo))
         return {**options, "memo": memo.path if isinstance(memo, Memo) else memo}

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from .addresses import scheme_of
 from .errors import AmbiguousHash, MissingObject, ObjectInUse, ObjectNotFound, StoreClosed
 from .files import DISK, Disk
 from .index import Entry, StoredObject
@@ -48,7 +49,9 @@ class ContentStore(Provenance):
         *_: Any,
         **__: Any,
     ) -> "ContentStore":
-        scheme = root.partition("://")[0] if isinstance(root, str) and "://" in root else ""
+        scheme = scheme_of(root)
+        if scheme and scheme not in _ELSEWHERE:  # not repeated: there may be a password in it
+            raise ValueError("give a store as a folder, or as 's3://bucket/prefix'; a URL of another kind names none")
         made: type[ContentStore] = cls
         if cls is ContentStore and scheme in _ELSEWHERE:
             room, name = _ELSEWHERE[scheme]
@@ -165,6 +168,8 @@ class ContentStore(Provenance):
     ):  # Nothing is stored unless it is iterated over; whoever stops early closes it
         "Put many contents at a fraction of the price; one that cannot be stored is reported, and stops nothing"
         self._check_open(durability, ("full", "batch", "none"))
+        if isinstance(contents, str | bytes | os.PathLike):
+            raise TypeError(f"put_many takes many contents, and {contents!r:.60} is one: give a list, or use put")
         options: dict[str, Any] = {
             "namespace": namespace,
             "extension": extension,

@@ -15,7 +15,15 @@ import typer
 
 from .copying import CopySummary, copy_each
 from .storage import ContentStore, StorageError
-from .targets import JsonOption, NamespaceOption, StoreOption, ThreadsOption, find_object, open_store
+from cjm_media_storage.targets import (
+    JsonOption,
+    NamespaceOption,
+    StoreOption,
+    ThreadsOption,
+    find_object,
+    open_bucket,
+    open_store,
+)
 from .terminal import BadUse, meter, printable, room, say_json, size, stopping
 
 # %% ../nbs/812_copying_cli.ipynb #f201f517
@@ -42,7 +50,7 @@ def _other(
     if "://" in place:
         if database is None:
             raise BadUse(f"{printable(place)} needs --database: the folder of its index, or postgresql://…")
-        return ContentStore(place, database=database, create=create)
+        return open_bucket(place, database, create=create)
     if database is not None:
         raise BadUse("--database is for a store in a bucket, s3://…; one in a folder has its own")
     return ContentStore(place) if create else open_store(Path(place))

@@ -26,12 +26,11 @@ from cjm_media_storage.computing import (
     RESTORED,
     SAME_CONTENT,
     Computed,
-    Hashed,
-    hashed,
     run,
 )
 from .errors import Conflict, SourceChanged, SourceError, StorageError
 from .hashing import hash_dict_canonical, hash_file
+from .inputs import Hashed, hashed
 from .jobs import Jobs, MediaProcessingRow, Work, place_of, write_job
 from .memo import Memo
 from .outputs import Stage, sweep

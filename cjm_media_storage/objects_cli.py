@@ -29,6 +29,7 @@ from cjm_media_storage.targets import (
     find_object,
     namespaces,
     open_store,
+    place_of,
 )
 from .terminal import BadUse, columns, meter, printable, room, say_json, say_raw, short, size, when
 
@@ -97,7 +98,7 @@ def _facts(
 
     yield from (["hash", found.hash], ["size", f"{found.size:,} bytes"], ["stored", when(found.created_at)])
     for entry in store.parts.index.entries(found.hash.partition(":")[2]):
-        yield ["path", printable(store.parts.objects.path(entry))]
+        yield ["path", printable(store.parts.objects.describe(entry).path)]
     for source in store.sources(found.hash):
         yield ["source", printable(source.location) + (f" ({source.provider})" if source.provider else "")]
     for reference in store.references(found.hash):
@@ -302,7 +303,7 @@ def _write_out(
             sys.stdout.buffer.write(part)
     sys.stdout.buffer.flush()
     if hasher.hash != hash:
-        raise CorruptObject(hash, os.fspath(store.path(hash)))
+        raise CorruptObject(hash, os.fspath(store.get(hash).path))
 
 
 @app.command()
@@ -408,9 +409,9 @@ def stats(
     with open_store(store) as opened:
         counts, names = opened.stats(), namespaces(opened)
         if json:
-            say_json({"root": opened.root, "id": opened.id, **counts, "namespaces": names})
+            say_json({"root": place_of(opened), "id": opened.id, **counts, "namespaces": names})
             return
         rows = [[name, f"{count:,}"] for name, count in counts.items() if name != "bytes"]
         print("\n".join(columns([*rows, ["size", size(counts["bytes"])]], right=[1])))
         print(f"namespaces: {', '.join(names) or 'none'}")
-        print(f"store: {printable(opened.root)}")
+        print(f"store: {printable(place_of(opened))}")

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .computing import Hashed
 from .errors import Conflict, NoOutput, ReadOnlyStore, StoreBusy
 from .files import DISK, Disk
 from .hashing import buffer, hash_file
+from .inputs import Hashed
 from .locks import FileLock, LockFile
 
 try:

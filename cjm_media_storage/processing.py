@@ -11,15 +11,16 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from .computing import Computed, ComputingStorage, hashed
+from .computing import Computed, ComputingStorage
 from .database import Session
 from .jobs import COLUMNS, Jobs, MediaProcessingRow, read_job, write_job
-from .making import Making, OutputStore, wanted_output
-from .memo import Memo
 from .records import PathValue, file_has_hash, path_key
 
 if TYPE_CHECKING:
     from logging import Logger
+
+    from cjm_media_storage.making import OutputStore
+    from cjm_media_storage.memo import Memo
 
 # %% ../nbs/232_processing.ipynb #1091314d
 _CACHE_INDEX = """CREATE UNIQUE INDEX idx_processing_cache
@@ -40,6 +41,10 @@ END"""
 # %% ../nbs/232_processing.ipynb #bfe24625
 _NAMES = COLUMNS.split(", ")
 _INSERT = f"INSERT INTO processing_jobs ({COLUMNS}) VALUES ({', '.join('?' * len(_NAMES))})"
+
+_UPDATE = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _NAMES)
+_UPSERT = f"""{_INSERT} ON CONFLICT (action, input_path, config_hash) WHERE config_hash <> '' {_UPDATE}
+    ON CONFLICT (job_id) {_UPDATE}"""
 
 _SAME = "action = NEW.action AND input_path = NEW.input_path AND config_hash = NEW.config_hash AND config_hash <> ''"
 
@@ -178,15 +183,18 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
         compute: Callable[..., dict[str, Any] | None],  # `compute(path)` writes to `path`, and may return metadata
         *,
         output_path: PathValue,  # Where the output is wanted; its folder is made if missing
-        store: OutputStore | None = None,  # Keeps outputs, and gives them back; such as a `ContentStore`
+        store: "OutputStore | None" = None,  # Keeps outputs, and gives them back; such as a `ContentStore`
         force: bool = False,  # Compute in any case?
         overwrite: bool = False,  # May a file at `output_path` go that no job has put there?
-        memo: Memo | Literal[False] | None = None,  # Remembered hashes; those of the storage, if None
+        memo: "Memo | Literal[False] | None" = None,  # Remembered hashes; those of the storage, if None
         logger: "Logger | None" = None,  # Told of hits, of what was computed, and of failure
         progress: object | None = None,  # If given, it is handed on: `compute(path, progress)`
         timeout: float | None = None,  # Seconds to wait for others; as long as they need, if None
     ) -> Computed[MediaProcessingRow]:
         "Serve the output, or make and record it. `Conflict`, `SourceChanged`, `NoOutput`, and what `compute` raises"
+        from cjm_media_storage.inputs import hashed  # on use: who looks jobs up makes nothing
+        from cjm_media_storage.making import Making, wanted_output
+
         opened = self._memo(memo)
         wanted = wanted_output(action, hashed(input_path, opened), parameters, output_path)
         making = Making(self._jobs, lambda row: self._keep(row, logger), wanted, store, overwrite, opened)
@@ -267,14 +275,9 @@ class MediaProcessingStorage(ComputingStorage[MediaProcessingRow]):
         if self._database.engine != "sqlite":
             con.executemany(_INSERT, rows)  # the trigger does the rest
             return
-        update = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _NAMES)
-        sql = (
-            f"{_INSERT} ON CONFLICT (action, input_path, config_hash) WHERE config_hash <> '' {update}"
-            f" ON CONFLICT (job_id) {update}"
-        )
         for row in rows:
             try:
-                con.execute(sql, row)
+                con.execute(_UPSERT, row)
             except sqlite3.IntegrityError:  # this job's row and the row of this action and path are two
                 con.execute("DELETE FROM processing_jobs WHERE job_id = ?", row[:1])
-                con.execute(sql, row)
+                con.execute(_UPSERT, row)

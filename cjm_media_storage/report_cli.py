@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .reporting import write_report
-from .targets import DatabasesOption, ForceOption, JsonOption, StoreOption, nearest_store
+from .targets import DatabasesOption, ForceOption, JsonOption, StoreOption, in_folder
 from .terminal import BadUse, room, say_json
 
 # %% ../nbs/818_report_cli.ipynb #c46200fe
@@ -45,7 +45,7 @@ def report(
 
     JSON: page
     """
-    found, size = store or nearest_store(Path.cwd()), int(media * 1e6)
+    found, size = in_folder(store, "a report"), int(media * 1e6)
     if not (found or databases):
         raise BadUse("nothing to report on. Name a store with --store, results with --db, or both")
     try:

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .computing import Hashed, hashed
 from .content import ContentStore
 from .errors import Conflict, UnsafePath
 from .facts import result_facts, store_facts
 from .files import DISK, Disk
+from .inputs import Hashed, hashed
 from .lineage import Lineage
 from .outputs import Stage, sweep
 from .page import MARK, Facts, page
@@ -42,7 +42,7 @@ def replaceable(
     if not force:
         with open(out, "rb") as file:
             if file.read(len(MARK)) != MARK.encode():
-                raise Conflict(os.fspath(out), " than an earlier report; --force, or force=True, replaces it")
+                raise Conflict(os.fspath(out), " than an earlier report (force=True replaces it)")
     return seen
 
 # %% ../nbs/723_reporting.ipynb #389cea51

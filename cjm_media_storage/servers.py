@@ -35,7 +35,9 @@ from cjm_media_storage.errors import (
 )
 
 # %% ../nbs/131_servers.ipynb #73fd4b64
-ESCAPE = "\x10"  # Data link escape; after it, b and hex digits, or t and a text that begins with an escape itself
+ESCAPE = (
+    "\x10"  # Data link escape. After it: b, bytes as hex digits; n, text with a NUL, likewise; t, text that begins so
+)
 
 
 class TextDumper(Dumper):
@@ -47,7 +49,7 @@ class TextDumper(Dumper):
     ) -> bytes:
         "Encode it"
         if "\0" in obj:
-            raise psycopg.DataError("text cannot hold a NUL")
+            return f"{ESCAPE}n{obj.encode().hex()}".encode()
         return (f"{ESCAPE}t{obj}" if obj.startswith(ESCAPE) else obj).encode()
 
 
@@ -73,7 +75,10 @@ class TextLoader(Loader):
         text = str(data, "utf-8")
         if not text.startswith(ESCAPE):
             return text
-        return bytes.fromhex(text[2:]) if text[1:2] == "b" else text[2:]
+        if text[1:2] == "t":
+            return text[2:]
+        spelt = bytes.fromhex(text[2:])
+        return spelt if text[1:2] == "b" else str(spelt, "utf-8")
 
 
 class NumericLoader(Loader):

@@ -7,6 +7,7 @@ __all__ = ['POLL', 'ServerLock', 'ServerPins']
 
 # %% ../nbs/331_sharing.ipynb #776c51f8
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -34,11 +35,17 @@ class _Session:
         self,
         database: PostgresDatabase,
     ) -> None:
-        self._database, self._mutex = database, threading.Lock()
+        self._database = database
+        self._reset()
+
+    def _reset(self) -> None:
+        self._mutex, self._pid = threading.Lock(), os.getpid()
         self._con: psycopg.Connection[Any] | None = None
 
     def get(self) -> "psycopg.Connection[Any]":
         "The connection, which is there until it is lost"
+        if self._pid != os.getpid():
+            self._reset()
         with self._mutex:
             if self._con is None or is_lost(self._con):
                 self._con = self._database.connect()
@@ -76,6 +83,8 @@ class _Session:
 
     def close(self) -> None:
         "End it; the next use opens another"
+        if self._pid != os.getpid():
+            return
         with self._mutex:
             con, self._con = self._con, None
         if con is not None and not con.closed:
@@ -95,6 +104,7 @@ class _Mine(threading.local):
 
     depth = 0  # How often it holds the lock together with others
     con: "psycopg.Connection[Any] | None" = None  # That holds the lock for it
+    pid = 0  # Of the process that took it
     alone = False
 
 
@@ -117,9 +127,9 @@ class ServerLock:
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
         "Hold the lock together with others; waits for a holder of `exclusive`, and `StoreBusy` if that takes too long"
-        mine = self._mine
+        mine, pid = self._mine, os.getpid()
         if not mine.depth:
-            mine.con = self._join()
+            mine.con, mine.pid = self._join(), pid
         con, depth = mine.con, mine.depth
         mine.depth = depth + 1
         try:
@@ -129,7 +139,7 @@ class ServerLock:
             if not depth:
                 mine.con = None
                 with contextlib.suppress(psycopg.Error):  # lost: then it holds nothing
-                    if con is not None:
+                    if con is not None and pid == os.getpid():
                         _ask(con, f"SELECT pg_advisory_unlock_shared({self._number})")
 
     def _join(self) -> "psycopg.Connection[Any]":
@@ -153,8 +163,8 @@ class ServerLock:
         timeout: float = 0.0,  # Seconds to wait for holders to leave, while nobody new may join
     ) -> Iterator[None]:
         "Hold the lock alone; `StoreBusy` if anybody else holds it still after `timeout`"
-        mine, until = self._mine, time.monotonic() + timeout
-        with contextlib.closing(self._database.connect()) as con:  # whatever it still holds ends with it
+        until = time.monotonic() + timeout
+        with self._own() as con:
             try:
                 if timeout > 0:
                     limit = f"SET lock_timeout = {max(1, int(timeout * 1000))}"
@@ -162,16 +172,25 @@ class ServerLock:
                 self._take(con, until)
             except psycopg.Error as e:
                 fail(e, self._database.path)
-            before = mine.con, mine.alone
-            mine.con, mine.alone = con, True
+            mine = self._mine
+            before = mine.con, mine.pid, mine.alone
+            mine.con, mine.pid, mine.alone = con, os.getpid(), True
             try:
                 yield
             finally:
-                mine.con, mine.alone = before
-                with contextlib.suppress(
-                    psycopg.Error
-                ):  # at once: a server ends a session some time after it is closed
+                mine.con, mine.pid, mine.alone = before
+
+    @contextlib.contextmanager
+    def _own(self) -> Iterator["psycopg.Connection[Any]"]:
+        "A session for a block, which holds nothing after it"
+        con, pid = self._database.connect(), os.getpid()
+        try:
+            yield con
+        finally:
+            if pid == os.getpid():
+                with contextlib.suppress(psycopg.Error):  # at once: a session ends some time after it was closed
                     _ask(con, "SELECT pg_advisory_unlock_all()")
+                con.close()
 
     def _take(
         self,
@@ -198,6 +217,8 @@ class ServerLock:
     def check(self) -> None:
         "Raise `ServerUnavailable` if what this thread holds was lost"
         if self._mine.con is not None:
+            if self._mine.pid != os.getpid():
+                raise ServerUnavailable(self._database.path, _LOST)
             try:
                 _ask(self._mine.con, "SELECT 1")
             except psycopg.Error as e:
@@ -237,15 +258,18 @@ class ServerPins(Pins):
         "Pin an object; `ServerUnavailable` at the end if the pin was lost meanwhile"
         number = int(digest[:16], 16) ^ self._mask
         number -= (number >> 63) << 64  # 64 bits with a sign
+        pid, unlock = os.getpid(), f"SELECT pg_advisory_unlock_shared({number})"
         _, con = self._session.ask(f"SELECT pg_advisory_lock_shared({number})")
         try:
             yield
         except BaseException:
             with contextlib.suppress(psycopg.Error):  # lost, and there is another error to be told
-                _ask(con, f"SELECT pg_advisory_unlock_shared({number})")
+                if pid == os.getpid():
+                    _ask(con, unlock)
             raise
         try:
-            _ask(con, f"SELECT pg_advisory_unlock_shared({number})")
+            if pid == os.getpid():
+                _ask(con, unlock)
         except psycopg.Error as e:
             raise ServerUnavailable(self._database.path, "the session that held a pin has ended") from e
 

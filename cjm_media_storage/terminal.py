@@ -133,7 +133,7 @@ def _number(
     try:
         value = float(number.removesuffix(unit) if unit in units else number) * factor
     except ValueError as e:
-        raise typer.BadParameter(f"{text!r} is none. Give a number, as in {example}") from e
+        raise typer.BadParameter(f"{text!r} is not a number. Give one as in {example}") from e
     if not 0 <= value < 1e18:
         raise typer.BadParameter(f"{text!r} is out of range")
     return value

@@ -325,7 +325,7 @@ def trash_restore(
     \b
     Examples:
       media-storage trash restore 3f9a
-      media-storage trash restore --id 12 --outside
+      media-storage trash restore --id 1 --outside
 
     JSON lines: id, hash, namespace, origin, size, reason, trashed_at, retention_days
     """

@@ -34,7 +34,9 @@ from cjm_media_storage.targets import (
     NamespaceOption,
     StoreOption,
     ThreadsOption,
+    bucket_url,
     find_object,
+    in_folder,
     nearest_store,
     open_store,
 )
@@ -228,7 +230,7 @@ def _root(
     store: Path | None,
 ) -> Path:
     "The store that is meant, which need not be one that can be opened"
-    root = store or nearest_store(Path.cwd())
+    root = in_folder(store, "this command")
     if root is None or not (root / ".store").is_dir():
         raise BadUse(f"no store at {printable(root or Path.cwd())}. Name one with --store")
     return root
@@ -372,7 +374,8 @@ def _examined(
     except (StorageError, OSError) as e:
         opened, problem = None, Finding("store", "bad", "cannot be opened", advice(e))
     with opened or nullcontext():
-        findings = checkup(opened, folder if root is None or not root.is_dir() else root)
+        place = opened.root if opened is not None and bucket_url(root) else root
+        findings = checkup(opened, folder if place is None or not place.is_dir() else place)
     return [*findings, problem] if problem else findings
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from contextlib import closing
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,9 @@ SLOW = {"plugins", "dask", "buckets", "kills", "release", "types", "site", "powe
 def pytest_collection_modifyitems(items):
     "Mark what asks an S3 server, and as slow whatever has a mark of its own"
     for item in items:
-        where = item.callspec.params.get("where", "disk") if hasattr(item, "callspec") else "disk"
-        if "s3_server" in item.fixturenames or where != "disk":
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        elsewhere = params.get("where", "disk") != "disk" or params.get("destination", ("folder", ()))[1]
+        if "s3_server" in item.fixturenames or elsewhere:
             item.add_marker(pytest.mark.buckets)
         if SLOW & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.slow)
@@ -126,7 +128,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def command(here, monkeypatch, capfdbinary):
     "Runs `media-storage` in this process, and reads what it printed"
-    for name in ("STORE", "DB", "LIBRARY"):
+    for name in ("STORE", "DATABASE", "DB", "LIBRARY"):
         monkeypatch.delenv(f"MEDIA_STORAGE_{name}", raising=False)
     return Command(monkeypatch, capfdbinary)
 
@@ -227,6 +229,12 @@ def in_bucket(tmp_path, s3):
 def served(tmp_path, s3, url):
     "A store in a fresh bucket whose index is on a server, not open yet"
     return Served(tmp_path, s3, url)
+
+
+@pytest.fixture(scope="session")
+def tracker():
+    "Whoever spawns first starts a process of Python's own that stays until the end; here that is before a test"
+    resource_tracker.ensure_running()
 
 
 @pytest.fixture(scope="session", params=["disk", "bucket", "server"])

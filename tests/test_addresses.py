@@ -6,6 +6,9 @@ import pytest
 
 from cjm_media_storage.addresses import holds_secret, is_url, shown
 from cjm_media_storage.errors import InvalidUrl
+from cjm_media_storage.index import Index
+from cjm_media_storage.memo import Memo
+from cjm_media_storage.storage import ContentStore
 
 
 @pytest.mark.parametrize(
@@ -15,13 +18,43 @@ from cjm_media_storage.errors import InvalidUrl
         ("postgres:///media", True),
         ("results.db", False),
         (":memory:", False),
-        (Path("postgresql://db/media"), False),
         ("POSTGRESQL.db", False),
-        ("mysql://db/media", False),
+        ("C://results.db", False),
+        ("films: the best/results.db", False),
+        (Path("mysql://db/media"), False),
     ],
 )
 def test_a_server_or_a_file(address, found):
     assert is_url(address) is found
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://ann:secret@db/media",
+        "postgresql+psycopg://ann:secret@db/media",
+        "Postgresql://ann:secret@db/media",
+        " postgresql://ann:secret@db/media",
+        "s3://ann:secret@films/x",
+        Path("postgresql://ann:secret@db/media"),
+    ],
+    ids=str,
+)
+def test_a_url_of_another_kind_is_no_file_and_is_not_repeated(kind, here, address):
+    for open_it in (kind.storage, Index, Memo, lambda address: ContentStore("s3://films", database=address)):
+        with pytest.raises(InvalidUrl) as caught:
+            open_it(address)
+        assert "secret" not in str(caught.value)
+    assert not any(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    "root", ["gs://ann:secret@films", "S3://films", "postgresql://ann:secret@db/media", "file:///x"]
+)
+def test_a_store_in_an_unknown_place_is_no_folder(here, root):
+    with pytest.raises(ValueError, match="s3://bucket/prefix") as caught:
+        ContentStore(root)
+    assert "secret" not in str(caught.value) and not any(here.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -149,15 +149,17 @@ def test_what_grows_faster_than_a_search_or_takes_much_memory_is_a_fault(last, f
 # ---- what is told
 
 
-def test_the_page_and_the_readme_say_what_the_files_say():
+def shown_on(page):
+    "All the Markdown that a notebook has computed"
+    cells = json.loads((ROOT / "nbs" / page).read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", []) if "data" in output]
+    return "".join("".join(output["data"].get("text/markdown", "")) for output in outputs)
+
+
+def test_the_pages_and_the_readme_say_what_the_files_say():
     told, growth = telling.ratios(), telling.scale()
-    readme, page = (ROOT / "README.md").read_text(), json.loads((ROOT / "nbs" / "901_speed.ipynb").read_text())
-    shown = "".join(
-        "".join(output["data"].get("text/markdown", ""))
-        for cell in page["cells"]
-        for output in cell.get("outputs", [])
-        if "data" in output
-    )
+    readme, shown = (ROOT / "README.md").read_text(), shown_on("901_speed.ipynb")
+    assert telling.beside_table(telling.servers()) in shown_on("900_many_machines.ipynb")
     assert telling.figures(told, growth) in readme
     assert telling.figures(told, growth) in shown and telling.targets_table(told) in shown
     assert telling.machine(told) in shown and telling.machine(growth) in shown
@@ -165,7 +167,7 @@ def test_the_page_and_the_readme_say_what_the_files_say():
 
 def test_results_carry_what_they_depend_on_and_name_nobody():
     wanted = {"date", "cores", "processor", "system", "file system", "Python", "SQLite"}
-    for told in (telling.ratios(), telling.scale()):
+    for told in (telling.ratios(), telling.scale(), telling.servers()):
         assert wanted <= told["machine"].keys()
         assert not any(name in json.dumps(told) for name in (platform.node(), "/tmp", "/home", "/root"))
 

@@ -189,7 +189,7 @@ def test_processes_that_put_and_collect_the_same_bytes(store, in_bucket, program
 # ---- the network
 
 
-def test_one_request_in_twenty_is_dropped_and_nothing_acknowledged_is_lost(s3, in_bucket, film):
+def test_fault_67_one_request_in_twenty_is_dropped_and_nothing_acknowledged_is_lost(s3, in_bucket, film):
     contents = [b"poster %d" % n for n in range(120)]
     with closing(Proxy(s3.url)) as proxy, in_bucket.open(endpoint=proxy.url, retry_timeout=10.0) as store:
         acknowledged, rest = [], [*contents, film]
@@ -231,7 +231,7 @@ def test_the_server_goes_in_the_middle_of_a_batch(s3, in_bucket):
         assert all(outcome.result for outcome in store.put_many(contents)) and len(store) == 200 and verify(store).ok
 
 
-def test_a_server_that_is_killed(tmp_path, s3, monkeypatch):
+def test_fault_66_a_server_that_is_killed(tmp_path, s3, monkeypatch):
     from s3 import ENDPOINT, Server
     from stores import InBucket
 
@@ -249,7 +249,7 @@ def test_a_server_that_is_killed(tmp_path, s3, monkeypatch):
             assert verify(store).unavailable and HASH in [each.hash for each in store]
 
 
-def test_a_bucket_that_is_gone_is_no_missing_object(store, in_bucket):
+def test_fault_66_a_bucket_that_is_gone_is_no_missing_object(store, in_bucket):
     store.put(POSTER, owner="movie:1")
     for key in in_bucket.server.keys(in_bucket.bucket):
         in_bucket.server.ask("DELETE", f"/{in_bucket.bucket}/{key}")

@@ -4,20 +4,26 @@ is lost, whoever is killed: a worker, the server of the index, or that of the bu
 import contextlib
 import pickle
 import shutil
+import subprocess
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import settings
+from proxies import Proxy as IndexProxy
 from s3 import ENDPOINT
+from s3 import Proxy as BucketProxy
 from s3 import Server as S3Server
-from servers import Server, run, schema
+from servers import Server, programs, run, schema
 from stores import Served
 from together import in_threads
 
 from cjm_media_storage.bucket_upkeep import rebuild_bucket
-from cjm_media_storage.maintenance import gc, snapshot, verify
+from cjm_media_storage.maintenance import gc, repair, snapshot, verify
 from cjm_media_storage.storage import (
     ContentStore,
     NotOnServer,
@@ -122,11 +128,44 @@ def test_another_schema_is_refused_and_a_new_index_is_made_in_a_folder(served, s
         assert store.read(HASH) == POSTER and [each.owner for each in store.references(HASH)] == ["movie:1"]
 
 
+def test_fault_70_an_older_backup_of_the_server_is_restored_and_repaired(served, server, url, tmp_path):
+    "As the page for operators says"
+    if not isinstance(server, Server):
+        pytest.skip("the server is somebody else's")
+    name, everything = url.rpartition("%3D")[2], url.partition("&options")[0]
+    with served.open() as store:
+        kept = [store.put(b"kept %d" % n, owner=f"movie:{n}", source=f"https://example.org/{n}").hash for n in range(5)]
+        trashed, purged, back = (store.put(content).hash for content in (b"trashed", b"purged", b"back again"))
+        store.delete(back)
+        command = ["pg_dump", "--format=custom", f"--schema={name}", f"--file={tmp_path / 'index.dump'}", everything]
+        subprocess.run([programs() / command[0], *command[1:]], check=True)
+        new = store.put(b"after the backup", owner="movie:9").hash
+        store.trash.restore(back)
+        store.delete(trashed)
+        store.delete(purged, retention_days=0)
+        assert len(store.trash.purge()) == 1
+    run(everything, f"DROP SCHEMA {name} CASCADE")
+    subprocess.run([programs() / "pg_restore", f"--dbname={everything}", tmp_path / "index.dump"], check=True)
+    with served.open() as store:
+        repair(store, dry_run=False)
+        assert verify(store).counts == {
+            "missing": 1,
+            "leftover": 1,
+        }  # what was purged, and the copy of what was trashed
+        assert {store.read(hash, verify=True) for hash in (new, trashed, back)} == {
+            b"after the backup",
+            b"trashed",
+            b"back again",
+        }
+        assert [(len(store.references(hash)), len(store.sources(hash))) for hash in kept] == [(1, 1)] * 5
+        assert store.references(new) == [] and gc(store).condemned == ()
+
+
 # ---- a session that ends
 
 
 @pytest.mark.parametrize("content", [b"new", POSTER, b"trashed"], ids=["new", "known", "trashed"])
-def test_nothing_is_acknowledged_without_the_lock(served, elsewhere, content):
+def test_fault_68_nothing_is_acknowledged_without_the_lock(served, elsewhere, content):
     "After the look and before the commit, the lock is lost, and another machine collects"
     with served.open() as store:
         store.put(POSTER)
@@ -147,7 +186,7 @@ def test_nothing_is_acknowledged_without_the_lock(served, elsewhere, content):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_was_put_while_a_delete_had_lost_the_lock_stays(served, elsewhere, when):
+def test_fault_68_what_was_put_while_a_delete_had_lost_the_lock_stays(served, elsewhere, when):
     "It is lost around the removal itself, which no service and no server can make one step"
     with served.open() as store:
         store.put(POSTER)
@@ -191,7 +230,7 @@ with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
 """
 
 
-def test_many_workers_put_at_once_and_one_is_killed(served, program):
+def test_fault_69_many_workers_put_at_once_and_one_is_killed(served, program):
     "Nothing is lost, and nothing is there twice. Each worker puts a half that all put"
     count = 4000 if settings.get_current_profile_name() == "long" else 100  # 10,000 objects, or 250
     with served.open() as store:
@@ -254,6 +293,32 @@ def test_one_machine_collects_while_others_put(served, elsewhere):
         assert {store.read(hash) for hash in kept} == {b"kept %d" % n for n in range(10)} and verify(store).ok
 
 
+# ---- networks that fail
+
+
+def test_fault_67_the_way_to_both_servers_fails_now_and_then(served, server, s3, tmp_path):
+    "Answers of the bucket and of the index are lost; who is told of a failure asks again, and nothing is lost or twice"
+    if not isinstance(server, Server):
+        pytest.skip("the server is somebody else's")
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        to_bucket = stack.enter_context(closing(BucketProxy(s3.url)))
+        to_index = stack.enter_context(closing(IndexProxy(server.folder, Path(folder))))
+        database = served.database.replace(quote(str(server.folder), safe="/"), folder)
+        store = stack.enter_context(served.open(database=database, endpoint=to_bucket.url))
+        created = failed = 0
+        for n in range(60):
+            to_index.armed = n % 5 == 0  # then the answer to its commit is lost
+            try:
+                created += store.put(b"%d" % (n % 50), owner=f"movie:{n}").created
+            except StoreUnavailable:
+                failed += 1
+                created += store.put(b"%d" % (n % 50), owner=f"movie:{n}").created
+        assert to_index.cut >= 10 and to_bucket.dropped >= 3 and created >= 50 - failed
+    with served.open() as store:
+        assert {store.read(each.hash) for each in store} == {b"%d" % n for n in range(50)}
+        assert len(store) == len(served.names()) == 50 and store.stats()["references"] == 60 and verify(store).ok
+
+
 # ---- servers that are killed
 
 
@@ -269,7 +334,7 @@ def mortal(tmp_path, s3, monkeypatch):
 
 
 @pytest.mark.parametrize("which", ["index", "bucket"])
-def test_a_server_is_killed_in_the_middle_and_started_again(mortal, which):
+def test_fault_65_a_server_is_killed_in_the_middle_and_started_again(mortal, which):
     kind, servers = mortal
     every, acknowledged = [b"content %d" % n for n in range(150)], []
     with kind.open(retry_timeout=0.5) as store:

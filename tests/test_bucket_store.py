@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import multiprocessing
 import os
 import pickle
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from cjm_media_storage.storage import (
     InvalidExtension,
     InvalidHash,
     InvalidNamespace,
+    InvalidRecord,
     MissingObject,
     NotAStore,
     ObjectInUse,
@@ -34,6 +37,7 @@ from cjm_media_storage.storage import (
     StoreUnavailable,
     TooLarge,
     hash_bytes,
+    hash_files,
 )
 
 POSTER = b"a poster"
@@ -248,6 +252,30 @@ def test_sources_and_references(any_store):
     assert any_store.find_by_source("https://example.org/a.jpg", "tmdb")[0].hash == HASH
 
 
+@pytest.mark.parametrize("bad", ["a\0b", "a\ud800b"], ids=ascii)
+def test_what_is_no_text_is_said_of_nothing(any_store, any_kind, bad):
+    "The same words are refused wherever rows are kept; and nothing has a name with a NUL"
+    any_store.put(POSTER)
+    for put in (
+        lambda: any_store.put(b"1", source=bad),
+        lambda: any_store.put(b"1", source="x", provider=bad),
+        lambda: any_store.put(b"1", owner=bad),
+        lambda: any_store.put(b"1", owner="x", role=bad),
+        lambda: any_store.add_source(HASH, bad),
+        lambda: any_store.add_reference(HASH, bad),
+        lambda: any_store.delete(HASH, reason=bad),
+    ):
+        with pytest.raises(InvalidRecord):
+            put()
+    for look in (any_store.find_by_source, lambda bad: any_store.references(owner=bad)):
+        if "\0" in bad:
+            assert look(bad) == []
+        else:
+            with pytest.raises(InvalidRecord):
+                look(bad)
+    assert len(any_kind.names()) == 1 and any_store.stats()["references"] == any_store.stats()["sources"] == 0
+
+
 # ---- deleting
 
 
@@ -306,6 +334,34 @@ def test_wrong_bytes_in_the_trash_are_not_restored(any_store, any_kind, tmp_path
     assert HASH not in any_store and any_kind.names() == []
 
 
+def test_fault_29_a_reader_while_its_object_is_purged(any_store, any_kind, film):
+    "On a disk it reads on to the end; in a bucket its next request is for what is not there, and it is told"
+    hash = any_store.put(film).hash
+    with any_store.open(hash) as file:
+        assert file.read(10) == LARGE[:10]
+        any_store.delete(hash, retention_days=0)
+        assert len(any_store.trash.purge()) == 1
+        if any_kind.on_disk:
+            assert file.read() == LARGE[10:]
+        else:
+            with pytest.raises(FileNotFoundError):
+                file.read()
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_what_put_notices_of_known_bytes_that_went_wrong(any_store, any_kind, same_size):
+    "A disk tells size and time, a bucket only the size; what it does not tell is for `verify` to find"
+    any_store.put(POSTER)
+    any_kind.write(KEY, b"A POSTER" if same_size else b"a poste")
+    any_store.put(POSTER)
+    noticed = any_kind.on_disk or not same_size
+    assert verify(any_store).counts == ({} if noticed else {"corrupt": 1})
+    if not noticed:
+        any_kind.remove(KEY)
+        any_store.put(POSTER)
+        assert verify(any_store).ok
+
+
 # ---- gc
 
 
@@ -323,6 +379,40 @@ def test_gc_takes_what_nobody_needs(any_store, any_kind):
     assert len(any_store) == 9 and len(any_kind.names()) == 9 and verify(any_store).ok
     any_store.trash.restore(hash_bytes(b"poster 7"))
     assert len(any_store) == 10 and verify(any_store).ok
+
+
+def test_what_is_put_again_is_young_again(any_store):
+    "However old the object is: who put it a moment ago is about to say who needs it"
+    for content in (POSTER, b"another"):
+        any_store.put(content)
+    any_store.parts.index.database.execute(
+        "UPDATE objects SET created_at = created_at - 7200, used_at = used_at - 7200"
+    )
+    assert len(gc(any_store).condemned) == 2
+    assert not any_store.put(POSTER).created
+    for dry_run in (True, False):
+        report = gc(any_store, dry_run=dry_run, force=True)
+        assert [each.hash for each in report.condemned] == [hash_bytes(b"another")]
+    assert [each.hash for each in any_store] == [HASH] and verify(any_store).ok
+
+
+def test_spawned_processes_put_verify_and_look_for_garbage(any_store, any_kind, tmp_path, tracker):
+    "Each opens the store anew, by what a pickle says of it"
+    files = [tmp_path / f"{n}.bin" for n in range(10)]
+    for n, file in enumerate(files):
+        file.write_bytes(b"file %d" % n)
+    contents = [*files, *(b"poster %d" % n for n in range(50))]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+        outcomes = list(any_store.put_many(contents, executor=processes, owner="movie:1"))
+        assert [each.result.created for each in outcomes] == [True] * 60 and len(any_kind.names()) == 60
+        any_kind.remove(any_kind.names()[0])
+        report = verify(any_store, executor=processes)
+        assert report.checked == 60 and report.counts == {"missing": 1}
+        waste = outcomes[20].result.hash
+        any_store.remove_reference(waste, "movie:1")
+        assert [each.hash for each in gc(any_store, grace=0, executor=processes, dry_run=False).taken] == [waste]
+        hashes = [each.hash for each in hash_files(files, executor=processes)]
+    assert hashes == [each.result.hash for each in outcomes[:10]] and len(any_store) == 59
 
 
 def test_gc_refuses_to_take_too_much(any_store):
@@ -545,6 +635,39 @@ def test_credentials_are_in_no_pickle_text_or_error(in_bucket):
             in_bucket.open(secret_access_key="hunter2")
 
 
+FORKED = """
+import os, pickle, sys, warnings
+
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of a fork beside threads, as the client has
+with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
+    hash = store.put(b"a poster").hash
+    if (child := os.fork()) == 0:
+        told = []
+        for work in (
+            lambda: store.put(b"another"), lambda: store.read(hash), lambda: list(store.put_many([b"a", b"b"]))[0].error
+        ):
+            try:
+                told.append(type(work()).__name__)
+            except Exception as e:
+                told.append(type(e).__name__)
+        print(*told, len(store), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(store.read(hash).decode(), store.put(b"another").created)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_fault_54_a_forked_child_of_who_used_a_bucket(any_kind, program):
+    "On a disk it goes on; of a bucket it is told, and knows the rows; its parent goes on in either case"
+    with any_kind.open() as store:
+        said = program(FORKED, pickle.dumps(store).hex()).splitlines()
+    if any_kind.on_disk:
+        assert said == ["PutResult bytes NoneType 4", "a poster False"]
+    else:
+        assert said == ["AfterFork AfterFork AfterFork 1", "a poster True"]
+
+
 def test_what_only_a_disk_has(in_bucket, tmp_path):
     from cjm_media_storage.errors import LinkModeUnavailable, NoFile
 
@@ -581,6 +704,7 @@ def test_a_database_serves_one_bucket_and_is_no_store(in_bucket, s3, tmp_path):
 
 
 def test_a_disk_takes_no_options_of_a_bucket(tmp_path):
-    with pytest.raises(TypeError, match="endpoint"):
-        ContentStore(tmp_path / "store", endpoint="http://127.0.0.1")
+    for options in ({"endpoint": "http://127.0.0.1"}, {"database": "postgresql://ann:hunter2@db/media"}):
+        with pytest.raises(TypeError, match=f"takes no '{min(options)}'"):
+            ContentStore(tmp_path / "store", **options)
     assert not Path(tmp_path / "store").exists()

@@ -417,7 +417,7 @@ def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, e
         from cjm_media_storage.storage import ContentStore
         store = ContentStore(sys.argv[1])
         store.put(b"a poster", source="https://example.org/poster.jpg", owner="movie:1")
-        store.put(os.path.join(os.path.dirname(os.__file__), "os.py"))  # a file, for the memo
+        store.put(sys.modules[ContentStore.__module__].__file__)  # an old file, for the memo, of ours
 
         def endless():
             yield b"x" * 2_000_000
@@ -453,3 +453,11 @@ def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, e
     with ContentStore(root) as store:
         assert store.put(b"new").created
         assert staged(store) == []
+
+
+@pytest.mark.parametrize("one", ["poster.png", b"a poster"])
+def test_one_content_in_the_place_of_many_is_refused(store, one):
+    "A string would be taken for paths of one letter each"
+    with pytest.raises(TypeError, match="give a list, or use put"):
+        store.put_many(one)
+    assert len(store) == 0

@@ -5,6 +5,7 @@ Whatever kind of store there is, it is a destination here: one line in `DESTINAT
 import contextlib
 import ctypes  # noqa: F401  # loaded on use, which `unprivileged` may not
 import os
+import pickle
 import random
 
 import pytest
@@ -332,35 +333,52 @@ def test_stopped_early_and_run_again(rich, other, monkeypatch):
 
 
 COPYING = """
-import sys
+import pickle, sys
 from cjm_media_storage import copying
-from cjm_media_storage.storage import ContentStore, copy_each
+from cjm_media_storage.storage import copy_each
 copying.TOGETHER = 40
-with ContentStore(sys.argv[1]) as store, ContentStore(sys.argv[2]) as other:
+store, other = (pickle.loads(bytes.fromhex(each)) for each in sys.argv[1:])
+with store, other:
     for one in copy_each(store, other):
         print(one.hash, flush=True)
 """
 
 
-@pytest.mark.parametrize("after", [0, 1, 45, 130])
-def test_killed_in_the_middle_and_run_again(quick, program, after):
+def kill_and_run_again(store, other, program, after):
     "What was told is there; what is there is right; and the second run sends the rest alone"
+    process = program.start(COPYING, pickle.dumps(store).hex(), pickle.dumps(other).hex())
+    given = [process.stdout.readline().strip() for _ in range(after)]
+    process.kill()
+    given += process.communicate()[0].split()
+    there = {each.hash for each in other}
+    assert there >= {hash for hash in given if len(hash) == len(hash_bytes(b""))}
+    assert verify(other).counts.keys() <= {"leftover", "untracked"}
+    assert told(copy_to(store, other)) == (200 - len(there), len(there), 0)
+    assert facts(other) == facts(store) and verify(other).counts.keys() <= {"leftover"}
+
+
+def fill_with_facts(store):
     contents = [b"object %d" % number * 50 for number in range(200)]
     items = [
         PutItem(each, source=f"https://example.org/{n}.jpg", owner=f"movie:{n}") for n, each in enumerate(contents)
     ]
+    list(store.put_many(items))
+    list(store.put_many(contents, owner="everybody"))
+
+
+@pytest.mark.parametrize("after", [0, 1, 45, 130])
+def test_killed_in_the_middle_and_run_again(quick, program, after):
     with ContentStore(quick / "store") as store, ContentStore(quick / "other") as other:
-        list(store.put_many(items))
-        list(store.put_many(contents, owner="everybody"))
-        process = program.start(COPYING, store.root, other.root)
-        given = [process.stdout.readline().strip() for _ in range(after)]
-        process.kill()
-        given += process.communicate()[0].split()
-        there = {each.hash for each in other}
-        assert there >= {hash for hash in given if len(hash) == len(hash_bytes(b""))}
-        assert verify(other).counts.keys() <= {"leftover"}
-        assert told(copy_to(store, other)) == (200 - len(there), len(there), 0)
-        assert facts(other) == facts(store) and verify(other).counts.keys() <= {"leftover"}
+        fill_with_facts(store)
+        kill_and_run_again(store, other, program, after)
+
+
+def test_killed_on_the_way_to_any_kind_of_store_and_on_the_way_back(quick, other, program):
+    with ContentStore(quick / "store") as store, ContentStore(quick / "back") as back:
+        fill_with_facts(store)
+        kill_and_run_again(store, other, program, 45)
+        kill_and_run_again(other, back, program, 45)
+        assert facts(back) == facts(store)
 
 
 def test_memory_does_not_grow_with_the_number_of_objects(quick, monkeypatch):

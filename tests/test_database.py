@@ -110,6 +110,46 @@ def test_pages_see_rows_that_come_meanwhile(database):
     assert [word for _, word in [*found, *pages]] == [*map(str, range(10)), "late"]
 
 
+# ---- one statement
+
+
+def insert(database, word):
+    sql = "INSERT INTO words (word) VALUES (?)"
+    return database.run(lambda con: con.execute(sql, (word,)).rowcount, single=True)
+
+
+def test_a_statement_alone_is_committed_when_it_returns(database, journal):
+    assert insert(database, "alone") == 1
+    assert query(database.path, "SELECT word FROM words") == [("alone",)]
+
+
+def test_a_statement_alone_that_fails_leaves_nothing_behind(database, journal):
+    with pytest.raises(CorruptDatabase), closing(open_words(database.path, own_sql=True)) as other:
+        sql = "INSERT INTO words SELECT 1, 'one' UNION ALL SELECT 1, 'again'"
+        other.run(lambda con: con.execute(sql), single=True)
+    assert words(database) == []
+    add(database, "after")  # nothing is held
+    assert words(database) == ["after"]
+
+
+def test_a_statement_in_a_transaction_belongs_to_it(database, journal):
+    with pytest.raises(RuntimeError), database.transaction():
+        insert(database, "inner")
+        assert query(database.path, "SELECT * FROM words") == []
+        raise RuntimeError
+    assert words(database) == []
+
+
+def test_a_statement_alone_waits_for_who_writes(path):
+    with closing(open_words(path, timeout=0.1)) as database, closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy):
+            insert(database, "too early")
+        other.execute("ROLLBACK")
+        insert(database, "in time")
+        assert words(database) == ["in time"]
+
+
 # ---- the log
 
 
@@ -138,6 +178,25 @@ def test_the_log_stays_bounded(path, monkeypatch):
             longest = max(longest, os.stat(f"{path}-wal").st_size)
         assert 100_000 <= longest < 200_000
         assert os.stat(path).st_size > 500_000
+
+
+def test_the_log_of_statements_alone_stays_bounded(path, monkeypatch):
+    limit_log(monkeypatch, 100_000)
+    longest = 0
+    with closing(open_words(path)) as database:
+        for _ in range(200):
+            insert(database, "x" * 5000)
+            longest = max(longest, os.stat(f"{path}-wal").st_size)
+        assert 100_000 <= longest < 100_000 + 2 * database_module.LOOK * 15_000
+
+
+def test_who_writes_once_looks_at_the_log(path, monkeypatch):
+    limit_log(monkeypatch, 100_000)
+    with closing(open_words(path)) as reader:
+        for _ in range(60):
+            with closing(open_words(path)) as database:
+                insert(database, "x" * 5000)
+        assert len(words(reader)) == 60 and os.stat(f"{path}-wal").st_size < 200_000
 
 
 def test_a_reader_delays_the_log_and_stops_nobody(path, monkeypatch):

@@ -1,15 +1,20 @@
 "The pages: their links lead somewhere, their examples run, and what is computed from the code is up to date."
 
+import ast
 import hashlib
+import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from glob import glob
 from itertools import count
 from pathlib import Path
 
 import pytest
-from links import ROOT, anchors, broken, links, pages
+from links import ROOT, anchors, broken, links, pages, text_of
 
 from cjm_media_storage import errors, storage
 
@@ -77,6 +82,42 @@ def test_python_examples_print_what_the_page_says(path, here):
     assert run.stdout == "".join(blocks(path, "text"))
 
 
+FOR_CLUSTERS = {"SLURM_ARRAY_TASK_ID": r"--wrap \\\n *'(.*?)'\n", "JOB_COMPLETION_INDEX": r"\[sh, -c, '(.*?)'\]"}
+
+
+@pytest.mark.parametrize("variable", FOR_CLUSTERS)
+def test_what_clusters_run_verifies_a_shard_and_exits_with_1_if_it_is_damaged(here, variable):
+    page = json.loads((ROOT / "nbs/900_many_machines.ipynb").read_text())
+    text = "".join(line for cell in page["cells"] for line in cell["source"] if cell["cell_type"] == "markdown")
+    (script,) = re.findall(FOR_CLUSTERS[variable], text)
+    with storage.ContentStore(here / "store") as store:
+        damaged, right = (store.put(content).path for content in (b"a poster", b"a still"))
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"A POSTER")
+    found = {}
+    for path in (damaged, right):
+        path_of_ours = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        number = {variable: str(int(path.name[:2], 16)), "MEDIA_STORAGE_STORE": str(here / "store")}
+        ran = subprocess.run(
+            ["sh", "-c", script], env={**os.environ, **number, "PATH": path_of_ours}, capture_output=True, timeout=60
+        )
+        found[path] = ran.returncode, json.loads(ran.stdout)["counts"]
+    assert found == {damaged: (1, {"corrupt": 1}), right: (0, {})}
+
+
+USERS = [path for path in pages() if re.match(r"nbs/(0\d\d|900)_", path.as_posix())]
+
+
+@pytest.mark.parametrize("path", USERS, ids=str)
+def test_what_users_type_needs_this_library_alone(path):
+    cells = json.loads((ROOT / path).read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    used = {name.partition(".")[0] for name in names}
+    assert "cjm_media_storage" in used and used <= {"cjm_media_storage", *sys.stdlib_module_names}
+
+
 def beginning_with(digits):
     "A content whose hash begins so"
     contents = (f"cover {n}".encode() for n in count())
@@ -98,3 +139,69 @@ def test_shell_examples_of_the_readme_run(here):
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert (here / "cover.jpg").read_bytes() == beginning_with(digits)
+
+
+# ---- commands in the pages
+
+LINE = re.compile(r"^ *(media-storage [a-z].*)$", re.MULTILINE)
+ELSEWHERE = "media-storage push s3://films/library --database postgresql://db.example.org/media"
+
+
+def commands():
+    "Each command that a page shows, without what it is piped into"
+    for path in pages():
+        for block in re.findall(r"^```sh\n(.*?)^```$", text_of(ROOT / path), re.MULTILINE | re.DOTALL):
+            for line in LINE.findall(block):
+                yield re.split(r" [|>#]|  +#", line)[0].strip().replace("{}", "a3")
+
+
+COMMANDS = sorted(set(commands()) - {ELSEWHERE})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    "A machine on which everything is that the examples name: its root"
+    root = tmp_path_factory.mktemp("world")
+    files = (
+        "Pictures/cat.jpg",
+        "Videos/a.mkv",
+        "Music/a.mp3",
+        "Downloads/a.zip",
+        "portraits/a.jpg",
+        "plugins/vad/data/a",
+    )
+    for name in (*files, "clip.wav", "film.mkv", "Desktop/a", "mnt/nas/a", "mnt/new/a", "mnt/laptop/a"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    (root / "mnt/new/a").unlink()
+    (root / "media" / "movies").mkdir(parents=True)
+    for place in ("data", "mnt/backup", "mnt/laptop"):
+        with storage.ContentStore(root / place / "media-store") as store:
+            for digits in ("3f9a", "77c0"):
+                store.put(beginning_with(digits), source=root / "portraits" / "a.jpg")
+            store.delete(store.put(b"x", owner="movie:1").hash, force=True)
+    inputs = root / "film.mkv", storage.hash_file(root / "film.mkv")
+    outputs = root / "clip.wav", storage.hash_file(root / "clip.wav")
+    for name in ("analysis.db", "results.db", "plugins/vad/data/a.db"):
+        with storage.MediaAnalysisStorage(root / name) as results:
+            results.save(*inputs, storage.hash_dict_canonical({}), ranges=[])
+    for name in ("processing.db", "jobs.db", "resampling.db", "cutting.db"):
+        with storage.MediaProcessingStorage(root / name) as jobs:
+            jobs.save("job-1", "cut", *inputs, *outputs)
+    return root
+
+
+@pytest.mark.parametrize("example", COMMANDS)
+def test_every_command_in_a_page_is_understood(example, world, tmp_path, monkeypatch, command):
+    "Exit code 2 is that of a command that cannot be meant; what is not there in this world is 1"
+    here = tmp_path / "here"
+    shutil.copytree(world, here)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("MEDIA_STORAGE_STORE", str(here / "data/media-store"))
+    monkeypatch.setenv("MEDIA_STORAGE_LIBRARY", str(here / "media/movies"))
+    example = re.sub(r"~/|/(?=data|mnt|media/|tmp/media-storage-demo)", f"{here}/", example)
+    example = example.replace("sha256:3f9a...", storage.hash_bytes(beginning_with("3f9a")))
+    _, *words = shlex.split(example)
+    done = command(*(found for word in words for found in (glob(word) or [word])))
+    assert done.code in (0, 1) or "--yes" in done.err, done.err
+    assert "Traceback" not in done.err

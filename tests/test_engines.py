@@ -73,7 +73,18 @@ def test_a_whole_sum_is_a_whole_number(words):
     assert (type(total), type(largest)) == (int, int)
 
 
-@pytest.mark.parametrize("value", ["50% ?", "'quoted'", ":name", "\\", "%s", "\x10b00", "\x10", "a\nb", "\U0001f3ac"])
+def test_a_name_with_a_nul_is_saved_by_nobody_and_found_by_nobody(kind, address):
+    row = kind.row(**{kind.paths[0]: "/media/a\0b.wav"})
+    with kind.storage(address) as storage:
+        with pytest.raises(InvalidRecord):
+            storage.save(**kind.arguments(row))
+        assert kind.get(storage, row) is None and kind.verify(storage, row) is None and kind.delete(storage, row) == 0
+        assert kind.find(storage, kind.row(config_hash="a\0b")) is None and len(storage) == 0
+
+
+@pytest.mark.parametrize(
+    "value", ["50% ?", "'quoted'", ":name", "\\", "%s", "\x10b00", "\x10", "a\nb", "a\0b", "\x10n6100", "\U0001f3ac"]
+)
 def test_any_text_comes_back(words, value):
     add(words, value)
     assert words.fetch("SELECT word, 'what? 5% %s :x' FROM words WHERE word = ?", (value,)) == [

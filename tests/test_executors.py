@@ -10,7 +10,6 @@ import signal
 import threading
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import resource_tracker
 
 import pytest
 from damage import damage, fill, lose_rows
@@ -41,14 +40,9 @@ def executor(request):
         yield executor
 
 
+pytestmark = pytest.mark.usefixtures("tracker")
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 60  # Seconds until a thread that waits is a failure
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tracker():
-    "Whoever spawns first starts a process of Python's own that stays until the end; here that is before the first test"
-    resource_tracker.ensure_running()
 
 
 class Counting(Executor):
@@ -472,7 +466,7 @@ from cjm_media_storage.storage import ContentStore, hash_files
 from cjm_media_storage.verifying import verify
 
 if __name__ == "__main__":
-    options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with (
         LocalCluster(local_directory=sys.argv[2], memory_limit=0, **options) as cluster,
         Client(cluster) as client,

@@ -9,10 +9,10 @@ import recording
 from on_disk import memory_disk
 from recording import Recorder
 
-from cjm_media_storage.computing import hashed
 from cjm_media_storage.errors import Conflict, NoOutput, NoSpace
 from cjm_media_storage.files import Disk
 from cjm_media_storage.hashing import hash_bytes
+from cjm_media_storage.inputs import hashed
 from cjm_media_storage.outputs import NOTE, Stage, hidden_folder, sweep
 
 

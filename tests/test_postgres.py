@@ -65,7 +65,7 @@ def restart(server, how):
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_a_server_that_was_restarted_between_two_uses_is_not_noticed(kind, mine, mortal, how):
+def test_fault_65_a_server_that_was_restarted_between_two_uses_is_not_noticed(kind, mine, mortal, how):
     with kind.storage(mine) as storage:
         in_threads(4, lambda n: storage.save(**kind.arguments(kind.row(n))))
         restart(mortal, how)
@@ -77,7 +77,9 @@ def test_a_server_that_was_restarted_between_two_uses_is_not_noticed(kind, mine,
         assert kind.get(storage, kind.row(0)) and len(list(storage)) == 4
 
 
-def test_a_server_that_is_killed_in_the_middle_of_a_batch_keeps_what_was_acknowledged_and_nothing_of_it(mine, mortal):
+def test_fault_65_a_server_that_is_killed_in_the_middle_of_a_batch_keeps_what_was_acknowledged_and_nothing_of_it(
+    mine, mortal
+):
     with MediaAnalysisStorage(mine) as storage:
         for n in range(20):
             storage.save(f"/media/{n}.wav", A, B)
@@ -97,7 +99,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_batch_keeps_what_was_acknowl
         assert len(storage) == 21
 
 
-def test_a_batch_during_which_the_server_was_restarted_is_saved_once(mine, mortal):
+def test_fault_65_a_batch_during_which_the_server_was_restarted_is_saved_once(mine, mortal):
     class Restarted(MediaProcessingStorage):
         times = 0
 
@@ -142,7 +144,7 @@ def test_when_the_answer_to_a_commit_is_lost_a_save_is_there_once_and_a_transact
         assert len(storage) == 5
 
 
-def test_when_the_answer_to_a_single_save_is_lost_it_is_there_once(mine, proxy):
+def test_fault_65_when_the_answer_to_a_single_save_is_lost_it_is_there_once(mine, proxy):
     with MediaAnalysisStorage(through(proxy, mine)) as storage:
         storage.save("/first.wav", A, B)
         proxy.word, proxy.armed = b"/second.wav", 1
@@ -217,6 +219,33 @@ def test_who_computes_is_waited_for_so_long(url, tmp_path):
         assert other.get_or_compute(film, {}, None).hit is True
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
         assert run(url, held) == [(0,)]
+
+
+def test_who_computes_and_loses_its_connection_is_not_waited_for(url, tmp_path, program):
+    "Then two compute the same, which costs time and nothing else"
+    film = tmp_path / "film.mkv"
+    film.write_bytes(b"a film")
+    other = """
+        import sys
+        from cjm_media_storage.storage import MediaAnalysisStorage, StoreBusy
+
+        with MediaAnalysisStorage(sys.argv[1]) as storage:
+            try:
+                print(storage.get_or_compute(sys.argv[2], {}, lambda path: ([], {"by": "other"}), timeout=0.05).hit)
+            except StoreBusy:
+                print("waited")
+        """
+    with MediaAnalysisStorage(url) as storage:
+
+        def compute(path):
+            assert program(other, url, path) == "waited"
+            held = "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            assert run(url, held) == [(True,)]
+            assert program(other, url, path) == "False"
+            return [], {"by": "one"}
+
+        assert storage.get_or_compute(film, {}, compute).row.metadata == {"by": "one"}
+        assert [row.metadata for row in storage] == [{"by": "one"}]
 
 
 def test_text_is_not_ordered_by_somebodys_alphabet(url):

@@ -1,15 +1,18 @@
 "Connections to a server: what it says as errors, forks, threads, and no password anywhere."
 
+import contextlib
 import gc
 import logging
 import os
 import pickle
+import select
+import signal
 import traceback
 from urllib.parse import quote
 
 import pytest
 from results import KINDS
-from servers import LOCKED, PASSWORD, Server
+from servers import LOCKED, PASSWORD, PATIENCE, Server
 from together import in_threads
 
 from cjm_media_storage.errors import InvalidUrl, SecretInUrl, ServerUnavailable, StoreClosed, StoreUnavailable
@@ -47,7 +50,7 @@ def told(error):
         ("postgresql://ann:secret@no-such-host.invalid/media", "no-such-host"),
     ],
 )
-def test_no_server(kind, url, words):
+def test_fault_64_no_server(kind, url, words):
     with pytest.raises(StoreUnavailable, match=words) as caught:
         kind.storage(url)
     assert isinstance(caught.value, ServerUnavailable) and "secret" not in told(caught.value)
@@ -60,14 +63,14 @@ def test_an_address_that_the_library_of_postgresql_cannot_read(parameter):
     assert "pass@" not in told(caught.value)
 
 
-def test_a_wrong_password(own):
+def test_fault_64_a_wrong_password(own):
     for password in (":", ":wrong"):
         with pytest.raises(ServerUnavailable, match="PGPASSWORD") as caught:
             MediaAnalysisStorage(as_locked(own, password))
         assert "wrong" not in str(caught.value)
 
 
-def test_a_missing_database(own):
+def test_fault_64_a_missing_database(own):
     with pytest.raises(ServerUnavailable, match="createdb"):
         MediaAnalysisStorage(own.replace("/postgres?", "/nowhere?"))
 
@@ -77,7 +80,7 @@ def test_a_missing_schema(url):
         MediaAnalysisStorage(url + "_not")
 
 
-def test_a_password_is_nowhere_to_be_read(own, kind, caplog, monkeypatch):
+def test_fault_64_a_password_is_nowhere_to_be_read(own, kind, caplog, monkeypatch):
     open_to_locked = f"GRANT ALL ON SCHEMA {own.rpartition('%3D')[2]} TO {LOCKED}"
     with psycopg.connect(own, autocommit=True) as con:
         con.execute(open_to_locked)
@@ -197,6 +200,27 @@ def test_fault_54_fork_while_something_is_computed(url, program, tmp_path):
         tmp_path / "film.mkv",
     )
     assert said == "1 1"
+
+
+STARTED = """
+import os, signal
+import s3, servers
+
+database, bucket = servers.Server(), s3.Server()
+print(database.folder, database.remover.process.pid, database._process.pid, bucket.process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_of_tests_that_is_killed_leaves_no_server_and_no_folder(program, s3):
+    "No test of the package: of what the others stand on"
+    killed = program.start(STARTED)
+    said, _ = killed.communicate()
+    folder, *pids = said.split()
+    for pid in map(int, pids):
+        with contextlib.suppress(ProcessLookupError), open(os.pidfd_open(pid)) as end:
+            assert select.select([end], [], [], PATIENCE)[0]
+    assert killed.returncode == -signal.SIGKILL and not os.path.exists(folder)
 
 
 def test_fault_54_what_was_closed_stays_closed(url):

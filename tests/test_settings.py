@@ -30,8 +30,8 @@ def makes_a_module(notebook):
     return "#| default_exp" in notebook.read_text()
 
 
-def test_every_notebook_is_listed_in_the_readme():
-    listed = set(re.findall(r"\(nbs/([^)]+)\)", (ROOT / "README.md").read_text()))
+def test_every_notebook_is_listed_in_the_house():
+    listed = set(re.findall(r"\(\.\./nbs/([^)]+)\)", (ROOT / "docs" / "HOUSE.md").read_text()))
     assert listed == {path.name for path in ROOT.glob("nbs/[0-9]*.ipynb")}
 
 

@@ -130,7 +130,7 @@ def test_a_holder_joins_again_and_commits_while_somebody_waits_to_be_alone(lock,
 
 
 @pytest.mark.parametrize("how", ["shared", "exclusive"])
-def test_nothing_is_written_once_the_lock_was_lost(lock, far, database, url, how):
+def test_fault_68_nothing_is_written_once_the_lock_was_lost(lock, far, database, url, how):
     database.guard = lock.guard
     with getattr(lock, how)():
         database.execute("INSERT INTO meta (key, value) VALUES ('held', '1')")
@@ -193,7 +193,50 @@ def test_pins_and_locks_are_seen_by_all_and_end_with_their_process(served, progr
         assert store.parts.pins.held() == set()
 
 
-def test_a_pin_that_was_lost_is_told(served, url):
+FORK = """
+import os, pickle, sys, warnings
+from cjm_media_storage.errors import ServerUnavailable
+
+warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons warn of a fork beside threads, as the client has
+store, file = pickle.loads(bytes.fromhex(sys.argv[1])), sys.argv[2]
+hash, lock, told = store.put(b"a poster").hash, store.parts.lock, []
+blocks = {"pin": lambda: store.pin(hash), "shared": lock.shared, "exclusive": lambda: lock.exclusive(5.0)}
+for name, block in blocks.items():
+    with block():
+        if (child := os.fork()) == 0:
+            files = [os.open(file, os.O_RDWR) for _ in range(40)]  # with the numbers of closed sockets
+            if name != "pin":
+                try:
+                    store.add_reference(hash, f"a child in {name}")
+                    os._exit(1)
+                except ServerUnavailable:
+                    pass
+            break
+        assert os.waitpid(child, 0)[1] == 0
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        assert store.parts.index.database.fetch(held)[0][0] >= 1
+        lock.check()
+if child == 0:
+    store.add_reference(hash, "a child")  # in no block of its parent, by a session of its own
+    if name != "exclusive":
+        with lock.shared():
+            lock.check()
+    store.close()
+    os._exit(any(os.read(fd, 9) != b"untouched" for fd in files))
+assert {each.owner for each in store.references(hash)} == {"a child"}
+with store, lock.exclusive(5.0):
+    print(store.read(hash).decode())
+"""
+
+
+def test_fault_54_a_forked_child_says_no_word_where_its_parent_holds_locks(served, program, tmp_path):
+    (tmp_path / "file").write_bytes(b"untouched")
+    with served.open() as store:
+        assert program(FORK, pickle.dumps(store).hex(), tmp_path / "file") == "a poster"
+    assert (tmp_path / "file").read_bytes() == b"untouched"
+
+
+def test_fault_68_a_pin_that_was_lost_is_told(served, url):
     with served.open() as store:
         hash = store.put(b"a poster").hash
         with pytest.raises(ServerUnavailable, match="pin has ended"), store.pin(hash):

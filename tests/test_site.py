@@ -51,12 +51,24 @@ def pages(site):
     return {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
 
 
+def notebooks():
+    "All notebooks but that of README.md"
+    return sorted(ROOT.glob("nbs/[0-9]*.ipynb"))
+
+
 def test_every_page_of_the_project_is_there(site):
-    notebooks = {f"nbs/{path.stem}.html" for path in ROOT.glob("nbs/[0-9]*.ipynb")}
+    made = {f"nbs/{path.stem}.html" for path in notebooks()}
     documents = {f"docs/{path.stem}.html" for path in ROOT.glob("docs/*.md")}
-    assert notebooks | documents | {"index.html", "CONTRIBUTING.html", "CHANGELOG.html"} <= {
+    assert made | documents | {"index.html", "CONTRIBUTING.html", "CHANGELOG.html"} <= {
         path.relative_to(site).as_posix() for path in site.rglob("*.html")
     }
+
+
+def test_every_notebook_is_under_the_tab_of_its_chapter(site):
+    tab = re.compile(r'md-tabs__item--active">\s*<a [^>]*>\s*([^<]+?)\s*</a>')
+    tabs = {path.stem: tab.findall((site / "nbs" / f"{path.stem}.html").read_text()) for path in notebooks()}
+    wanted = {"00": ["Tutorials"], "01": ["Plugins"], "90": ["Operators"]}
+    assert tabs == {name: wanted.get(name[:2], ["The house"]) for name in tabs}
 
 
 def test_every_link_inside_the_site_leads_somewhere(site, pages):

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import resource_tracker
 
 import pytest
 from on_disk import staged
@@ -24,13 +23,8 @@ from cjm_media_storage.storage import (
 )
 from cjm_media_storage.verifying import verify
 
+pytestmark = pytest.mark.usefixtures("tracker")
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tracker():
-    "Whoever spawns first starts a process of Python's own that stays until the end; here that is before the first test"
-    resource_tracker.ensure_running()
 
 
 @pytest.fixture(params=["threads", "processes"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from commands import PROGRAM
 
+from cjm_media_storage.bucket import Bucket
 from cjm_media_storage.errors import AmbiguousHash, CorruptDatabase, InvalidHash, ObjectNotFound
 from cjm_media_storage.storage import ContentStore, MediaAnalysisStorage, MediaProcessingStorage, hash_bytes
 from cjm_media_storage.targets import (
@@ -135,3 +136,75 @@ def test_results_on_a_server_are_refused_without_showing_a_password():
     with pytest.raises(BadUse, match="on a server") as caught, open_results([Path("postgresql://ann:secret@db/media")]):
         pass
     assert "secret" not in str(caught.value)
+
+
+# ---- stores in buckets
+
+
+@pytest.fixture(params=["folder", "server"])
+def bucket(request, s3, monkeypatch, tmp_path_factory):
+    "The URL of a place in a bucket, which the environment names with its index"
+    url = f"s3://{s3.new_bucket()}/library"
+    index = tmp_path_factory.mktemp("index") if request.param == "folder" else request.getfixturevalue("url")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+    monkeypatch.setenv("MEDIA_STORAGE_DATABASE", str(index))
+    return url
+
+
+def test_the_commands_of_a_store_work_on_one_in_a_bucket(command, here, bucket, monkeypatch):
+    monkeypatch.setenv("MEDIA_STORAGE_STORE", bucket)
+    (here / "films").mkdir()
+    for n in range(3):
+        (here / "films" / f"{n}.mkv").write_bytes(b"film %d" % n)
+    done = command("add", "films", "--json")
+    assert (done.code, done.one["new"], done.one["store"]) == (0, 3, bucket), done.err
+    hash, other, _ = [hash_bytes(b"film %d" % n)[7:] for n in range(3)]
+    assert command("stats", "--json").one["root"] == bucket
+    assert command("stats", "--json").one["namespaces"] == ["assets"]
+    assert command("show", hash[:8], "--json").one["path"] == f"assets/{hash[:2]}/{hash[2:4]}/{hash}.mkv"
+    assert str(here) not in command("show", hash).out.partition("source")[0]
+    assert command("cat", hash[:8]).raw == b"film 0" and command("find", "films").code == 0
+    assert command("get", hash, here / "out.mkv").code == 0 and (here / "out.mkv").read_bytes() == b"film 0"
+    assert command("rm", other).code == 0 and command("trash", "restore", other).code == 0
+    assert command("gc", "--json").code == 0 and command("snapshot").code == 0
+    assert command("doctor", "--json").lines[-1]["what"] != "store"
+    assert sorted(path.name for path in here.iterdir()) == ["films", "out.mkv"]  # no folder that is called s3:
+
+
+def test_the_exit_code_of_a_shard_in_a_bucket(command, here, bucket, s3, monkeypatch):
+    "As a cluster asks, which runs one command for each"
+    with ContentStore(bucket, database=os.environ["MEDIA_STORAGE_DATABASE"]) as store:
+        hashes = [outcome.result.hash[7:] for outcome in store.put_many(b"film %d" % n for n in range(20))]
+        key = store.get(f"sha256:{hashes[0]}").path
+    s3.ask("PUT", f"/{bucket[5:]}/{key}", b"FILM 0")
+    for prefix in {hash[:2] for hash in hashes}:
+        done = command("verify", "--store", bucket, "--record", "--json", "--prefix", prefix)
+        assert done.code == (prefix == hashes[0][:2]), done.err
+        assert done.one["checked"] == sum(hash.startswith(prefix) for hash in hashes)
+    assert command("verify", "--store", bucket, "--prefix", "xy").code in (1, 2)
+    (here / "donor").write_bytes(b"film 0")
+    assert command("repair", "--store", bucket, "--apply", "--donor", here).code == 0
+    assert command("verify", "--store", bucket).code == 0
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    hasty = Bucket.__init__.__kwdefaults__ | {"request_timeout": 1.0, "retry_timeout": 0.1}
+    monkeypatch.setattr(Bucket.__init__, "__kwdefaults__", hasty)
+    done = command("verify", "--store", bucket, "--prefix", hashes[0][:2])
+    assert done.code == 1 and "unavailable" in done.err
+
+
+def test_a_store_in_a_bucket_is_never_made_and_its_index_must_be_named(command, here, s3, monkeypatch):
+    bucket = f"s3://{s3.new_bucket()}/library"
+    monkeypatch.delenv("MEDIA_STORAGE_DATABASE", raising=False)
+    for words in (["add", here], ["verify"]):
+        done = command(*words, "--store", bucket)
+        assert done.code == 2 and "MEDIA_STORAGE_DATABASE" in done.err
+    monkeypatch.setenv("MEDIA_STORAGE_DATABASE", str(here / "index"))
+    done = command("verify", "--store", bucket)
+    assert done.code == 1 and "there is no store" in done.err
+    monkeypatch.setenv("MEDIA_STORAGE_DATABASE", "postgresql+psycopg://ann:hunter2@db/media")
+    done = command("add", here, "--store", bucket)
+    assert done.code == 2 and "another kind" in done.err and "hunter2" not in done.err
+    for words in (["move", here / "x"], ["rebuild"], ["report", here / "x.html"]):
+        done = command(*words, "--store", bucket)
+        assert done.code == 2 and "in a folder" in done.err
+    assert not any(here.iterdir())

@@ -20,18 +20,7 @@ from pymdownx.slugs import slugify
 ROOT = Path(__file__).resolve().parent.parent
 LOOK = Path(__file__).resolve().parent / "site_look"
 PAGES = ("*.md", "docs/*.md", "tests/*.md")
-TUTORIALS = "60"  # From this number on notebooks are pages to read
-# Each part of the house, from the number of its first notebook
-PARTS = {
-    "The floor": "00",
-    "Results": "09",
-    "The store": "12",
-    "Maintenance": "27",
-    "Publishing": "41",
-    "Lineage": "45b",
-    "The face": "46",
-    "At the command line, and to look at": "49",
-}
+CHAPTER = re.compile(r"^## (\d)\. (.+)$", re.MULTILINE)  # In docs/HOUSE.md: first digit of the notebooks, title
 LINK = re.compile(r"(\]\()([^()\s#]*)(#[^()\s]*)?(\))")
 CODE = re.compile(r"(^(`{3,}).*?^\2$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
@@ -225,25 +214,25 @@ def title_of(notebook):
     )
 
 
+def pages_of(digit):
+    "The notebooks whose number begins with a digit"
+    return [{title_of(path): f"nbs/{path.stem}.md"} for path in notebooks() if path.stem.startswith(digit)]
+
+
 def navigation():
-    "All pages in the order in which they are read"
-    number = {path: path.stem.partition("_")[0] for path in notebooks()}
-    read = [{title_of(path): f"nbs/{path.stem}.md"} for path in notebooks() if number[path] >= TUTORIALS]
-    first = [page for page in read if next(iter(page.values())) > "nbs/65"]
-    bounds = [*PARTS.values(), TUTORIALS]
-    house = [
-        {part: [{title_of(path): f"nbs/{path.stem}.md"} for path in notebooks() if start <= number[path] < end]}
-        for (part, start), end in zip(PARTS.items(), bounds[1:], strict=True)
-    ]
-    look_up = [f"docs/{name}.md" for name in ("CLI", "ERRORS", "FORMAT", "COMPATIBILITY", "SECURITY")]
-    project = ["CHANGELOG.md", "CONTRIBUTING.md", "tests/FAULTS.md"]
+    "All pages in the order in which they are read; notebooks go by the chapters of docs/HOUSE.md"
+    chapters = {title: pages_of(digit) for digit, title in CHAPTER.findall((ROOT / "docs" / "HOUSE.md").read_text())}
+    _, *house, (_, operators) = chapters.items()
+    look_up = [f"docs/{name}.md" for name in ("CLI", "ERRORS", "FORMAT", "COMPATIBILITY", "PROMISES", "SECURITY")]
+    others = sorted({f"docs/{path.name}" for path in ROOT.glob("docs/*.md")} - {*look_up, "docs/HOUSE.md"})
     return [
         {"Home": "index.md"},
-        {"To begin with": first},
-        {"For plugins": [page for page in read if page not in first]},
-        {"To look up": [*look_up, *sorted({f"docs/{path.name}" for path in ROOT.glob("docs/*.md")} - set(look_up))]},
-        {"The house": house},
-        {"The project": project},
+        {"Tutorials": pages_of("00")},
+        {"Plugins": pages_of("01")},
+        {"Operators": operators},
+        {"Reference": [*look_up, *others]},
+        {"The house": ["docs/HOUSE.md", *({title: pages} for title, pages in house)]},
+        {"The project": ["CHANGELOG.md", "CONTRIBUTING.md", "tests/FAULTS.md"]},
     ]
 
 
@@ -276,6 +265,7 @@ def settings(docs, out):
             "search.highlight",
             "content.code.copy",
             "navigation.indexes",
+            "navigation.footer",
         ],
         "palette": PALETTE,
     }
