@@ -169,7 +169,9 @@ def test_an_eviction_and_somebody_who_needs_the_object(race):
     ("first", "second"), [("save", "replace"), ("save", "delete"), ("delete", "save"), ("save_many", "newest")]
 )
 def test_fault_60_two_who_write_results(race, kind, first, second):
-    assert has(race(kind, first, second, stage="result_races"), "BEGIN IMMEDIATE", "after the commit of")
+    alone = (kind, first) == ("analysis", "save")  # one statement, which SQLite begins and commits by itself
+    steps = ["after INSERT INTO analysis_jobs"] if alone else ["BEGIN IMMEDIATE", "after the commit of"]
+    assert has(race(kind, first, second, stage="result_races"), *steps)
 
 
 @pytest.mark.parametrize("kind", ["analysis", "processing"])
