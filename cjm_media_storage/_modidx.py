@@ -1640,6 +1640,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'cjm_media_storage/keeping.py')},
             'cjm_media_storage.layout': { 'cjm_media_storage.layout._expected': ('layout.html#_expected', 'cjm_media_storage/layout.py'),
                                           'cjm_media_storage.layout._good': ('layout.html#_good', 'cjm_media_storage/layout.py'),
+                                          'cjm_media_storage.layout._mark': ('layout.html#_mark', 'cjm_media_storage/layout.py'),
                                           'cjm_media_storage.layout._read_dict': ('layout.html#_read_dict', 'cjm_media_storage/layout.py'),
                                           'cjm_media_storage.layout.check_namespace': ( 'layout.html#check_namespace',
                                                                                         'cjm_media_storage/layout.py'),

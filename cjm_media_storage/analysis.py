@@ -25,7 +25,7 @@ from cjm_media_storage.computing import (
     run,
 )
 from .database import Session
-from .errors import StorageError
+from .errors import InvalidRecord, StorageError
 from cjm_media_storage.records import (
     PathValue,
     check_hash,
@@ -74,8 +74,13 @@ Analysis = Analysed | tuple[Sequence[Any] | None, dict[str, Any] | None]
 def ranges_and_metadata(
     result: Analysis,
 ) -> tuple[Any, Any]:  # Dictionaries in a list, and a dictionary; checked when they are saved
-    "What a result holds"
-    ranges, metadata = result if isinstance(result, tuple) else (result.ranges, result.metadata)
+    "What a result holds; `InvalidRecord` for anything else"
+    if isinstance(result, tuple) and len(result) == 2:
+        ranges, metadata = result
+    elif not isinstance(result, tuple) and hasattr(result, "ranges") and hasattr(result, "metadata"):
+        ranges, metadata = result.ranges, result.metadata
+    else:
+        raise InvalidRecord("what was computed", f"compute returned {type(result).__name__}, not (ranges, metadata)")
     if isinstance(ranges, list | tuple):
         ranges = [each.to_dict() if hasattr(each, "to_dict") else each for each in ranges]
     return ranges, metadata

@@ -30,7 +30,7 @@ class BucketStore(ContentStore):
         self,
         root: str,  # 's3://bucket/prefix': a store, or an empty or new prefix; `NotAStore` for any other
         *,
-        database: str | os.PathLike[str],  # Folder for all that is not bytes, made if it is missing; or postgresql://…
+        database: str | os.PathLike[str] = "",  # Needed: a folder for all that is not bytes, or postgresql://…
         folder: str | os.PathLike[str] | None = None,  # With a server: for what is on its way; that of caches, if None
         memo: bool = True,  # As in `ContentStore`, and so are the next four
         create: bool = True,
@@ -41,6 +41,8 @@ class BucketStore(ContentStore):
         **options: Any,  # `endpoint`, `region` and the others of `Bucket`; credentials are the environment's
     ) -> None:
         "Open the store at `root`, or make one"
+        if not os.fspath(database):
+            raise TypeError("a store in a bucket needs database=…: a folder of this machine, or 'postgresql://…'")
         bucket = Bucket(root, **options)
         self.url, self._database = bucket.url, database if is_url(database) else os.path.realpath(database)
         try:

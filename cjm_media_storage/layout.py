@@ -178,14 +178,28 @@ def open_root(
         return _expected(root, id)
     if id is not None or not create:
         raise StoreUnavailable(os.fspath(root), "there is no store")
-    disk.make_folder(root, folder_mode)
-    if any(name != ".store" for name in os.listdir(root)):
+    try:
+        disk.make_folder(root, folder_mode)
+        names = os.listdir(root)
+    except (FileExistsError, NotADirectoryError) as e:  # a file
+        raise NotAStore(os.fspath(root)) from e
+    if any(name != ".store" for name in names):
         if marker.exists():  # another process was first, and has put something already
             return read_id(root)
         raise NotAStore(os.fspath(root))
-    disk.make_folder(marker.parent, folder_mode)
+    _mark(marker, disk, folder_mode)
+    return read_id(root)
+
+
+def _mark(
+    marker: Path,  # In a folder that may be missing
+    disk: Disk,
+    folder_mode: int,  # Permission bits of folders that are made
+) -> None:
+    "Make the marker of a new store, unless another process is first: then its marker counts"
     import uuid  # on use: few stores are made
 
+    disk.make_folder(marker.parent, folder_mode)
     content = json.dumps({"format": FORMAT, "algo": ALGO, "shard": [2, 2], "id": str(uuid.uuid4())}) + "\n"
     part = marker.with_name(f"format.{uuid.uuid4()}.part")
     fd = disk.create(part)
@@ -196,14 +210,13 @@ def open_root(
     disk.chmod(part, 0o444)
     disk.sync_file(part)
     try:
-        with contextlib.suppress(FileExistsError):  # another process marked it first: its marker counts
+        with contextlib.suppress(FileExistsError):
             disk.link(part, marker)
     except NoHardLink:
         if not marker.exists():
             disk.rename(part, marker)
     disk.unlink(part)
     disk.sync_folder(marker.parent)
-    return read_id(root)
 
 
 def _expected(

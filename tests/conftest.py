@@ -31,9 +31,8 @@ SLOW = {"plugins", "dask", "buckets", "kills", "release", "types", "site", "powe
 def pytest_collection_modifyitems(items):
     "Mark what asks an S3 server, and as slow whatever has a mark of its own"
     for item in items:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        elsewhere = params.get("where", "disk") != "disk" or params.get("destination", ("folder", ()))[1]
-        if "s3_server" in item.fixturenames or elsewhere:
+        where = item.callspec.params.get("where", "disk") if hasattr(item, "callspec") else "disk"
+        if "s3_server" in item.fixturenames or where != "disk":
             item.add_marker(pytest.mark.buckets)
         if SLOW & {mark.name for mark in item.iter_markers()}:
             item.add_marker(pytest.mark.slow)

@@ -416,6 +416,13 @@ def test_fault_58_what_no_row_can_hold_is_refused_before_it_is_computed(speech):
             speech.get(lambda path: pytest.fail("it was computed"), config=wrong)
 
 
+@pytest.mark.parametrize("wrong", [[], None, {}, (), ([], {}, 1)], ids=repr)
+def test_what_is_no_pair_of_ranges_and_metadata_is_told(speech, wrong):
+    with pytest.raises(InvalidRecord, match=rf"compute returned {type(wrong).__name__}, not \(ranges, metadata\)"):
+        speech.get(lambda path: wrong)
+    assert len(speech.storage) == 0
+
+
 @pytest.mark.parametrize("wrong", ["", "garbage", "sha256:abc", b"\xff"], ids=repr)
 def test_fault_58_garbage_of_an_older_program_is_no_hit_and_stays(path, tmp_path, wrong):
     speech, older = Speech(tmp_path / "episode.wav", path), First(path)

@@ -7,7 +7,7 @@ from on_disk import staged
 
 from cjm_media_storage.errors import SourceChanged, SourceError
 from cjm_media_storage.ingest import SMALL, read_small
-from cjm_media_storage.storage import ContentStore
+from cjm_media_storage.storage import ContentStore, PutItem, TooLarge, hash_file
 
 
 @pytest.fixture
@@ -90,3 +90,11 @@ def test_fault_55_objects_of_a_group_have_their_mode_whatever_the_umask(tmp_path
             assert staged(store) == []
     finally:
         os.umask(before)
+
+
+def test_a_file_above_its_limit_stays_refused_though_the_memo_knows_it(film, tmp_path):
+    with ContentStore(tmp_path / "store") as store:
+        store.put(film)
+        [outcome] = store.put_many([PutItem(film, max_size=1, source="another")])
+        assert isinstance(outcome.error, TooLarge) and outcome.result is None
+        assert [source.location for source in store.sources(hash_file(film))] == [str(film)]

@@ -159,7 +159,7 @@ def shown_on(page):
 def test_the_pages_and_the_readme_say_what_the_files_say():
     told, growth = telling.ratios(), telling.scale()
     readme, shown = (ROOT / "README.md").read_text(), shown_on("901_speed.ipynb")
-    assert telling.beside_table(telling.servers()) in shown_on("900_many_machines.ipynb")
+    assert telling.beside_table(telling.servers()) in shown
     assert telling.figures(told, growth) in readme
     assert telling.figures(told, growth) in shown and telling.targets_table(told) in shown
     assert telling.machine(told) in shown and telling.machine(growth) in shown

@@ -657,6 +657,11 @@ with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
 """
 
 
+def test_a_bucket_without_a_database_says_what_it_needs():
+    with pytest.raises(TypeError, match=r"a store in a bucket needs database=…"):
+        ContentStore("s3://films/library")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_fault_54_a_forked_child_of_who_used_a_bucket(any_kind, program):
     "On a disk it goes on; of a bucket it is told, and knows the rows; its parent goes on in either case"

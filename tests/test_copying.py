@@ -42,7 +42,12 @@ DESTINATIONS = {  # The kind of store, and what must run before a test is looked
 }
 
 
-@pytest.fixture(scope="session", params=DESTINATIONS.values(), ids=DESTINATIONS)
+def kinds_of_destination():
+    for name, (make, servers) in DESTINATIONS.items():
+        yield pytest.param((make, servers), id=name, marks=pytest.mark.buckets if servers else ())
+
+
+@pytest.fixture(scope="session", params=kinds_of_destination())
 def destination(request):
     "What makes one of each kind"
     make, servers = request.param

@@ -102,10 +102,11 @@ def test_the_marker_says_what_a_store_is(tmp_path):
     assert marker == {"format": 1, "algo": "sha256", "shard": [2, 2], "id": id}
 
 
-def test_a_folder_with_files_is_refused_and_left_alone(tmp_path):
+def test_a_file_or_a_folder_with_files_is_refused_and_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(NotAStore):
-        ContentStore(tmp_path)
+    for root in (tmp_path, tmp_path / "holiday.jpg", tmp_path / "holiday.jpg" / "store"):
+        with pytest.raises(NotAStore):
+            ContentStore(root)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
