@@ -296,7 +296,8 @@ class ContentStore(Provenance):
         if verify:
             with self.open(hash, verify) as file:
                 return file.read()
-        self._use(hash)
+        if self._cache is not None:
+            self._use(hash)
         return self._settled(lambda: self._objects.read(self._putting.trusted(self._entries(hash, None))))
 
     def exists(

@@ -129,12 +129,10 @@ class Objects:
         durable: bool,  # As `link`
     ) -> str | None:  # 'hardlink', or 'none' if the bytes were there already; None if they cannot be shared
         "Give an object a second name; it is not durable yet"
-        if elsewhere is None:
-            return None
-        try:
-            return "hardlink" if self.link(elsewhere, final, durable) else "none"
-        except NoHardLink:
-            return None
+        with contextlib.suppress(NoHardLink):
+            if elsewhere is not None:
+                return "hardlink" if self.link(elsewhere, final, durable) else "none"
+        return None
 
     def _bring(
         self,
