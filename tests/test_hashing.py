@@ -62,7 +62,8 @@ def test_parity_of_hash_file(upstream, tmp_path, size, chunk_size):
     film = tmp_path / "film.mkv"
     film.write_bytes(bytes(i * 31 % 251 for i in range(size)))
     theirs = upstream.hash_file(film, chunk_size=chunk_size)
-    assert hash_file(film) == hash_file(str(film), "sha256", chunk_size) == theirs
+    assert hash_file(str(film), "sha256", chunk_size) == theirs
+    assert hash_file(film) == theirs or chunk_size == 0  # chunks of nothing: both hash nothing
     assert hash_file(film, "sha3_256") == upstream.hash_file(film, "sha3_256")
 
 
