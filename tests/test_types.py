@@ -40,9 +40,11 @@ def test_pyright_sees_it_too_and_the_package_is_clean():
 
 def test_a_type_that_changes_is_noticed(tmp_path):
     changed = tmp_path / "typed_use.py"
-    changed.write_text((ROOT / USE).read_text().replace("MediaAnalysisRow | None)", "MediaAnalysisRow)"))
+    right, wrong = "MediaAnalysisRow | None)", "MediaAnalysisRow)"
+    use = (ROOT / USE).read_text()
+    changed.write_text(use.replace(right, wrong))
     code, said = check("mypy", str(changed))
-    assert code == 1 and said.count('Expression is of type "MediaAnalysisRow | None"') == 4, said
+    assert code == 1 and said.count('Expression is of type "MediaAnalysisRow | None"') == use.count(right) > 3, said
 
 
 def test_all_that_is_public_is_asked_for():
