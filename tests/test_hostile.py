@@ -469,7 +469,7 @@ def test_fault_63_no_system_call_changes_anything_outside(template, room, tmp_pa
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "SQLITE_TMPDIR": os.fspath(room)}
     subprocess.run([*command, tmp_path / "program.py", template, room, *HARMFUL], check=True, env=environment)
     paths = list(changed((tmp_path / "log").read_text()))
-    places = tuple(f"{room}/work/{name}" for name in ("store", "library", "moved", "tmp"))
+    places = tuple(os.fspath(room / "work" / name) for name in ("store", "library", "moved", "tmp"))
     strange = {path for path in paths if not os.path.normpath(path).startswith(places)}
     assert len(paths) > 100 and {path for path in strange if "/etilqs_" not in path and path != "/dev/null"} == set()
 
