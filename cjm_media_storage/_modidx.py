@@ -2616,6 +2616,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'cjm_media_storage/records.py'),
                                            'cjm_media_storage.records.ResultStorage.save_many': ( 'records.html#resultstorage.save_many',
                                                                                                   'cjm_media_storage/records.py'),
+                                           'cjm_media_storage.records._decode': ('records.html#_decode', 'cjm_media_storage/records.py'),
                                            'cjm_media_storage.records._problem': ('records.html#_problem', 'cjm_media_storage/records.py'),
                                            'cjm_media_storage.records._query': ('records.html#_query', 'cjm_media_storage/records.py'),
                                            'cjm_media_storage.records.check_hash': ( 'records.html#check_hash',

@@ -201,13 +201,14 @@ class Connection:
         self.busy = threading.RLock()
         self.depth = 0  # Of nested transactions
         self.state: State | None = None  # Of a file where nothing may be written, when it was opened
+        self.cursor: sqlite3.Cursor | None = None  # For the next query; None if there is none, or it is in use
 
     def close(self) -> None:
         "Close it, once nobody uses it"
         with self.busy:
             if self.sqlite is not None:
                 self.sqlite.close()
-            self.sqlite = None
+            self.sqlite = self.cursor = None
 
     def __del__(self) -> None:
         if self.sqlite is not None:
@@ -369,7 +370,7 @@ class Connections:
         for connection in list(self._connections):
             if connection.sqlite is not None:
                 abandon(connection.sqlite)
-                connection.sqlite = None
+                connection.sqlite = connection.cursor = None
                 self._closed = True
         if self._read_only is not None:
             self._read_only.forget()

@@ -102,6 +102,28 @@ def test_a_mistake_in_sql_is_raised_as_it_is(database):
         database.fetch("SELECT * FROM songs")
 
 
+def test_whoever_asks_in_the_middle_of_a_question_changes_no_answer(database):
+    class Asking(list):
+        "What a signal handler may do at any moment"
+
+        def __getitem__(self, at):
+            assert database.fetch("SELECT word FROM words WHERE word = 'b'") == [("b",)]
+            return super().__getitem__(at)
+
+    for word in "ab":
+        add(database, word)
+    for _ in range(2):
+        assert database.fetch("SELECT word FROM words WHERE word = ?", Asking("a")) == [("a",)]
+
+
+def test_a_question_that_fails_is_forgotten(database):
+    add(database, "a")
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError):
+            database.fetch("SELECT word FROM no_table")
+        assert database.fetch("SELECT word FROM words") == [("a",)]
+
+
 def test_pages_see_rows_that_come_meanwhile(database):
     add(database, *map(str, range(10)))
     pages = database.pages("SELECT id, word FROM words WHERE id > ? ORDER BY id LIMIT ?", size=3)

@@ -92,6 +92,17 @@ def test_json_in_the_file_is_plain(kind, path):
     assert query(path, f"SELECT json_extract(metadata, '$.title') FROM {kind.table}") == [("Amélie",)]
 
 
+@pytest.mark.parametrize("text", [" [1]\n", "\t{}", "7", '"a"', "null", "[1", "[x]", "[1] 2", "{", " "])
+def test_json_of_other_programs_is_read_as_it_is_anywhere(text):
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            from_json(text)
+    else:
+        assert from_json(text) == expected
+
+
 @pytest.mark.parametrize("old", [None, ""], ids=repr)
 def test_null_and_empty_text_of_older_programs_are_none(kind, on_file, path, old):
     save(kind, on_file, kind.row(metadata={"a": 1}))
