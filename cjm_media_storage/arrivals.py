@@ -184,7 +184,7 @@ class Arrivals:
         if terms.limits is not NO_LIMITS:
             terms.limits.check_hash(hash)
         extension = extension_of(name if os.sep == "/" else os.path.basename(name))
-        job.incoming = Incoming(name, extension, hash, stat.st_size, data, None, "copy", stat)
+        job.took(Incoming(name, extension, hash, stat.st_size, data, None, "copy", stat))
 
     def read(
         self,
@@ -201,7 +201,7 @@ class Arrivals:
             self._of_file(job, hash_bytes(data), data)
         else:
             terms = job.terms
-            job.incoming = take(job.content, terms.limits, known, self.putting.staging, None, terms.follow_symlinks)
+            job.took(take(job.content, terms.limits, known, self.putting.staging, None, terms.follow_symlinks))
 
     def _stage(
         self,

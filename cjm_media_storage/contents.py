@@ -67,6 +67,7 @@ class Job:
     location: str | bytes | None = None  # Of a file that is its own source
     began: int = 0  # Nanoseconds since 1970, when its reading began; 0 if it was not read
     incoming: Incoming | None = None
+    digest: str = ""  # Hex digits, of what was received
     staged: str | None = None  # A file to be removed
     staged_stat: os.stat_result | None = None
     spot: Spot | None = None
@@ -101,10 +102,12 @@ class Job:
         "Can it be read only once?"
         return not isinstance(self.content, _AT_REST)
 
-    @property
-    def digest(self) -> str:  # Hex digits, of what was received
-        assert self.incoming is not None
-        return self.incoming.hash[-64:]
+    def took(
+        self,
+        incoming: Incoming,
+    ) -> None:
+        "Have received this"
+        self.incoming, self.digest = incoming, incoming.hash[-64:]
 
     def outcome(self) -> Outcome:
         "What is reported"

@@ -134,6 +134,7 @@ def check_unchanged(
     fd: int,
     before: os.stat_result,
     seen: int,  # Bytes read
+    at_once: bool = False,  # In a moment? Then whatever else has the name of the file by now came after it
 ) -> None:
     "Raise `SourceChanged` unless the file is as it was. One that was unlinked meanwhile is, if its bytes are"
     now = os.fstat(fd)
@@ -142,7 +143,7 @@ def check_unchanged(
     same = seen == before.st_size and same_bytes(now, before) and os.path.samestat(now, before)
     if same and before.st_nlink == now.st_nlink:
         same = before.st_ctime_ns == now.st_ctime_ns
-    if not (same and _is_file_at(path, now)):
+    if not (same and (at_once or _is_file_at(path, now))):
         raise SourceChanged(os.fspath(path), seen)
 
 # %% ../nbs/321_ingest.ipynb #6c638a49
@@ -159,7 +160,7 @@ def read_small(
             seen = read_into(fd, room)
             while seen < before.st_size and (count := read_into(fd, room[seen:])):
                 seen += count
-            check_unchanged(path, fd, before, seen)
+            check_unchanged(path, fd, before, seen, at_once=True)
         finally:
             os.close(fd)
     except OSError as e:

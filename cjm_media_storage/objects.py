@@ -101,10 +101,12 @@ class Objects:
     ) -> list[str]:  # Folders that got a new name in them
         "Make the folders above `final`; their names are not durable yet"
         folder = final[: final.rindex("/")]
-        if inside(self._base, folder, seen=seen):  # before a folder is made in the wrong place
+        above = folder[: folder.rindex("/")]
+        looked_at = seen is not None and above in seen and folder not in seen
+        if not looked_at and inside(self._base, folder, seen=seen):  # before a folder is made in the wrong place
             return []
         made = self._disk.make_folder(folder, self.folder_mode, sync=False)
-        if seen is not None and made == [above := folder[: folder.rindex("/")]] and above in seen:
+        if seen is not None and looked_at and made == [above]:
             seen.add(folder)  # no link: it was made just now, in a folder that is none
         else:
             inside(self._base, folder, seen=seen)

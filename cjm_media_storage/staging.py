@@ -47,6 +47,7 @@ class Staging:
     def _reset(self) -> None:
         self._pid, self._held, self._numbers = os.getpid(), contextlib.ExitStack(), itertools.count()
         self._own: Path | None = None
+        self._prefix = ""  # Of names in it
         self._mutex = threading.Lock()
 
     def sweep(self) -> None:
@@ -81,7 +82,10 @@ class Staging:
 
     def free_name(self) -> str:
         "A name that nobody else gets"
-        return f"{os.fspath(self.claim())}/{next(self._numbers)}"
+        if not self._prefix or self._pid != os.getpid():
+            own = self.claim()
+            self._prefix = f"{os.fspath(own)}/"
+        return f"{self._prefix}{next(self._numbers)}"
 
     def write(
         self,
