@@ -1,0 +1,180 @@
+"The names of objects: healing, refusing, and the order of calls that makes a name durable."
+
+import os
+import shutil
+
+import pytest
+from damage import overwrite, quarantined
+from on_disk import tree
+from recording import Recorder, calls
+
+from cjm_media_storage.files import Disk
+from cjm_media_storage.storage import ContentStore, CorruptObject, UnsafePath, hash_bytes
+
+
+def test_the_order_of_a_durable_put(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        calls.clear()
+        commit = store._index.commit
+        store._index.commit = lambda *args, **options: calls.append(("commit", ())) or commit(*args, **options)
+        final = store.put(b"a poster").path
+
+    order = [name for name, _ in calls if name in ("write", "sync_file", "rename_new", "commit")]
+    assert order == ["write", "sync_file", "rename_new", "commit"]
+    linked = calls.index(next(call for call in calls if call[0] == "rename_new"))
+    committed = calls.index(("commit", ()))
+    staged, target = calls[linked][1]
+    assert target == final
+    assert calls.index(("sync_file", (staged,))) < linked < calls.index(("sync_folder", (final.parent,))) < committed
+    synced = [args[0] for name, args in calls[linked:committed] if name == "sync_folder"]
+    assert synced == [final.parent, *final.parents[1:3], store.root]
+
+
+def test_a_folder_that_another_thread_made_is_not_taken_for_durable(tmp_path):
+    contents = {hash_bytes(b"%d" % n)[7:]: b"%d" % n for n in range(1000)}
+    first, second = next([a, b] for a in contents for b in contents if a != b and a[:2] == b[:2] and a[:4] != b[:4])
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        (store.root / "assets" / first[:2] / first[2:4]).mkdir(parents=True)  # and has not synced it
+
+        def synced(digest):
+            calls.clear()
+            store.put(contents[digest])
+            folders = [args[0].relative_to(store.root).as_posix() for name, args in calls if name == "sync_folder"]
+            return [folder for folder in folders if not folder.startswith(".store")]
+
+        shard = f"assets/{first[:2]}/{first[2:4]}"
+        assert synced(first) == [shard, f"assets/{first[:2]}", "assets", "."]
+        assert synced(second) == [f"assets/{second[:2]}/{second[2:4]}", f"assets/{first[:2]}"]
+        other = next(digest for digest in contents if digest[:2] != first[:2])
+        assert synced(other) == [f"assets/{other[:2]}/{other[2:4]}", f"assets/{other[:2]}", "assets"]
+        store._index.database.execute("UPDATE objects SET digest = ? WHERE digest = ?", (first[:4] + "0" * 60, second))
+        (store.root / shard / f"{first}").unlink()
+        assert synced(first) == [shard]
+
+
+@pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
+@pytest.mark.parametrize("wrong", [b"A POSTER", b"", b"a longer poster"])
+def test_fault_30_putting_heals_and_keeps_the_wrong_bytes(tmp_path, caplog, disk, wrong):
+    with ContentStore(tmp_path / "store", disk=disk) as store:
+        path = store.put(b"a poster").path
+        overwrite(path, wrong)
+        with pytest.raises(CorruptObject):
+            store.open(hash_bytes(b"a poster"), verify=True)
+        assert not store.put(b"a poster").created
+        assert store.read(hash_bytes(b"a poster"), verify=True) == b"a poster"
+        assert quarantined(store) == [wrong]
+        assert path.stat().st_mode & 0o777 == 0o444
+    assert "quarantine" in caplog.text
+
+
+def test_fault_30_wrong_bytes_that_the_index_does_not_know(store):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    overwrite(path, b"A POSTER")
+    assert store.put(b"a poster").created
+    assert (path.read_bytes(), quarantined(store)) == (b"a poster", [b"A POSTER"])
+
+
+def test_a_file_that_a_crash_left_is_adopted(store):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    inode = path.stat().st_ino
+    result = store.put(b"a poster")
+    assert (result.created, path.stat().st_ino, quarantined(store)) == (True, inode, [])
+
+
+def test_a_folder_in_the_place_of_an_object_is_quarantined(store):
+    path = store.put(b"a poster").path
+    path.unlink()
+    path.mkdir()
+    (path / "thumbnail").write_bytes(b"somebody put it here")
+    store.put(b"a poster")
+    assert store.read(hash_bytes(b"a poster")) == b"a poster"
+    assert [p.name for p in (store.root / ".store" / "quarantine").glob("*/*")] == ["thumbnail"]
+
+
+def test_fault_11_a_new_object_does_not_follow_such_a_link(store, tmp_path):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    outside = tmp_path / "outside"
+    path.parent.rename(outside)
+    path.parent.symlink_to(outside)
+    with pytest.raises(UnsafePath):
+        store.put(b"a poster")
+
+
+def test_a_second_namespace_is_linked_or_copied(tmp_path):
+    for disk, mode, same in ((Disk(), "hardlink", True), (Disk(reflink=False, hardlink=False), "copy", False)):
+        with ContentStore(tmp_path / mode, disk=disk) as store:
+            first, second = store.put(b"a poster"), store.put(b"a poster", namespace="actors")
+            assert (second.created, second.link_mode) == (True, mode)
+            assert os.path.samefile(first.path, second.path) is same
+            assert len(tree(store)) == 2
+            first.path.unlink()
+            assert store.read(first.hash) == b"a poster"
+
+
+class DiesInQuarantine(Disk):
+    "A disk whose program sees wrong bytes, lets `meanwhile` happen, and ends once it has touched their name"
+
+    def link(self, source, target):
+        self.interrupt(super().link, source, target)
+
+    def rename(self, source, target):
+        self.interrupt(super().rename, source, target)
+
+    def interrupt(self, call, source, target):
+        if "quarantine" in str(target):
+            meanwhile.pop()()
+        call(source, target)
+        if "quarantine" in str(target):
+            raise KeyboardInterrupt
+
+
+meanwhile = []
+
+
+def test_fault_30_healing_never_takes_away_what_another_program_healed(store):
+    path = store.put(b"a poster").path
+    store._index.database.execute("DELETE FROM objects")
+    overwrite(path, b"A POSTER")
+    meanwhile.append(lambda: store.put(b"a poster"))
+    with ContentStore(store.root, disk=DiesInQuarantine()) as other, pytest.raises(KeyboardInterrupt):
+        other.put(b"a poster")
+    assert store.read(hash_bytes(b"a poster"), verify=True) == b"a poster"
+    assert b"A POSTER" in quarantined(store)
+
+
+def test_fault_11_no_folder_is_made_behind_a_link_that_leads_out(store, tmp_path):
+    shard = store.put(b"a poster").path.parent
+    store._index.database.execute("DELETE FROM objects")
+    shutil.rmtree(shard.parent)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shard.parent.symlink_to(outside)
+    with pytest.raises(UnsafePath):
+        store.put(b"a poster")
+    assert list(outside.iterdir()) == []
+
+
+def test_without_links_a_durable_object_is_not_replaced_by_one_that_was_not_synced(tmp_path):
+    "Two who put the same bytes both find no object; one is durable, and done, when the other names its file"
+    durable = []
+
+    class Late(Disk):
+        def _late(self, target):
+            if target.endswith(".jpg") and not durable:
+                durable.append(store.put(b"a poster", extension="jpg").path.stat())
+
+        def rename(self, source, target):
+            self._late(target)
+            super().rename(source, target)
+
+        def rename_new(self, source, target):
+            self._late(target)
+            super().rename_new(source, target)
+
+    late = Late(hardlink=False)
+    with ContentStore(tmp_path, disk=Disk(hardlink=False)) as store, ContentStore(tmp_path, disk=late) as other:
+        result = other.put(b"a poster", extension="jpg", durability="none")
+        assert os.path.samestat(result.path.stat(), durable[0])
