@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import CorruptDatabase, StoreBusy, StoreClosed, StoreUnavailable
-from .files import DISK, Disk
+from .files import DISK, Disk, copy_aside
 
 # %% ../nbs/120_connections.ipynb #431e2705
 # Of the file and those beside it: device and inode; and size and mtime, where they count
@@ -164,7 +164,7 @@ class ReadOnlyFile:
         "Copy the file and its log, work the log in, and bring the schema up to date"
         self.close()
         files = [Path(self.path + suffix) for suffix in ("", "-wal", "-journal")]
-        folder = self.disk.copy_aside(files)
+        folder = copy_aside(self.disk, files)
         self._end = weakref.finalize(self, _remove_own, self.disk, folder, os.getpid())
         self._copy = folder / files[0].name
         con = sqlite3.connect(self._copy, isolation_level=None)

@@ -5,7 +5,7 @@ import tracemalloc
 
 
 def peak_of(work, allowed=0, runs=3):
-    "Bytes that Python held at most while it worked; since other threads may be at work, it has some runs to stay within"
+    "Bytes that Python held at most; others may be at work, so there are runs until one stays below `allowed`"
     peaks = []
     for _ in range(runs):
         gc.collect()  # what earlier tests left does not go meanwhile
