@@ -59,6 +59,7 @@ class Connection:
         sqlite: sqlite3.Connection | None,  # None is opened on first use
     ) -> None:
         self.sqlite = sqlite
+        self.second: sqlite3.Connection | None = None  # For what `sqlite` cannot do while it keeps writers out
         self.busy = threading.RLock()
         self.depth = 0  # Of nested transactions
         self.state: State | None = None  # Of a file where nothing may be written, when it was opened
@@ -66,13 +67,22 @@ class Connection:
     def close(self) -> None:
         "Close it, once nobody uses it"
         with self.busy:
-            if self.sqlite is not None:
-                self.sqlite.close()
-            self.sqlite = None
+            self._close()
 
-    def __del__(self) -> None:
-        if self.sqlite is not None:
-            self.sqlite.close()
+    def leave(self) -> None:
+        "Leave it to a parent process"
+        for each in (self.second, self.sqlite):
+            if each is not None:
+                abandon(each)
+        self.second = self.sqlite = None
+
+    def _close(self) -> None:
+        for each in (self.second, self.sqlite):
+            if each is not None:
+                each.close()
+        self.second = self.sqlite = None
+
+    __del__ = _close
 
 # %% ../nbs/120_connections.ipynb #c66e127d
 _everybody: "weakref.WeakSet[Connections]" = weakref.WeakSet()
@@ -197,6 +207,15 @@ class Connections:
                 close_with_worker(self)
         return connection.sqlite
 
+    def _beside(
+        self,
+        connection: Connection,  # Held by the caller
+    ) -> sqlite3.Connection:
+        "The second connection to SQLite in `connection`, which stays open with the first: opening it takes as long as a save"
+        if connection.second is None:
+            connection.second = self._connect()
+        return connection.second
+
     def _changed(
         self,
         connection: Connection,  # Held by the caller
@@ -229,8 +248,7 @@ class Connections:
             return
         for connection in list(self._connections):
             if connection.sqlite is not None:
-                abandon(connection.sqlite)
-                connection.sqlite = None
+                connection.leave()
                 self._closed = True
         if self._read_only is not None:
             self._read_only.forget()

@@ -318,7 +318,7 @@ class Database(Queries, Connections):
                 if relaxed and connection.sqlite is con:
                     con.execute("PRAGMA synchronous=EXTRA")
             if outermost and is_long(self._log):
-                fold(con, self._connect)
+                self._fold(connection, con)
 
     def _begin(
         self,
@@ -344,11 +344,18 @@ class Database(Queries, Connections):
         if connection.depth == 1:
             con.execute("COMMIT")
 
+    def _fold(
+        self,
+        connection: Connection,
+        con: sqlite3.Connection,
+    ) -> None:
+        fold(con, lambda: self._beside(connection))
+
     def fold(self) -> None:
         "Have the one file hold everything now, for who expects to be ended without notice"
         if os.path.exists(self._log):
-            with contextlib.suppress(ReadOnlyStore, StoreBusy), _Turn(self) as (_, con):
-                fold(con, self._connect)
+            with contextlib.suppress(ReadOnlyStore, StoreBusy), _Turn(self) as (connection, con):
+                self._fold(connection, con)
 
     def tables(self) -> set[str]:
         "The names of all tables"
@@ -366,13 +373,15 @@ class Database(Queries, Connections):
         with _Turn(self) as (connection, con):
             done = work(con)
             if self._statements % LOOK == 0 and connection.depth == 0 and is_long(self._log):
-                fold(con, self._connect)
+                self._fold(connection, con)
             self._statements += 1
             return done
 
 
 class _Turn:
     "A thread's turn to write, of all threads of its process; what SQLite says meanwhile is raised as a typed error"
+
+    __slots__ = ("_connection", "_database", "_turn")  # made for each write
 
     def __init__(
         self,
@@ -386,7 +395,7 @@ class _Turn:
             raise StoreBusy(database.path)
         connection.busy.acquire()
         try:
-            con = database._open(connection)
+            con = connection.sqlite or database._open(connection)
             if database._read_only:
                 raise ReadOnlyStore(database.path)
         except BaseException as e:
@@ -402,5 +411,5 @@ class _Turn:
     ) -> None:
         self._connection.busy.release()
         self._turn.release()
-        if isinstance(error, (sqlite3.Error, *UNFIT)):
+        if error is not None and isinstance(error, (sqlite3.Error, *UNFIT)):
             self._database._fail(error)

@@ -79,13 +79,12 @@ def is_long(
 
 def fold(
     con: sqlite3.Connection,  # Between two transactions
-    connect: Callable[[], sqlite3.Connection],  # Opens a second connection
+    connect: Callable[[], sqlite3.Connection],  # Gives a second connection
 ) -> None:
     "Copy the log into the file, from a second connection, while `con` keeps writers out"
     with contextlib.suppress(sqlite3.Error):  # what was committed stays so, and the next one tries again
         con.execute("BEGIN IMMEDIATE")
         try:
-            with contextlib.closing(connect()) as other:
-                other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            connect().execute("PRAGMA wal_checkpoint(PASSIVE)")
         finally:
             con.execute("ROLLBACK")

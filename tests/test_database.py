@@ -221,6 +221,24 @@ def test_a_reader_delays_the_log_and_stops_nobody(path, monkeypatch):
         assert os.stat(f"{path}-wal").st_size < 200_000
 
 
+def test_a_log_is_folded_by_a_connection_that_stays_open(database, path, monkeypatch):
+    opened, connect = [], database._connect
+    monkeypatch.setattr(database, "_connect", lambda: opened.append(1) or connect())
+    for n in range(3):
+        add(database, str(n))
+        database.fold()
+        assert alone(path) == [str(each) for each in range(n + 1)]
+    assert opened == [1]
+    database.fold()  # there is nothing new
+    with database.transaction():
+        database.fold()  # nothing that is not committed
+        add(database, "later")
+        database.fold()
+    assert alone(path) == ["0", "1", "2"]
+    database.close()
+    assert alone(path) == ["0", "1", "2", "later"] and held_by(path) == []
+
+
 def test_the_journal_follows_the_file_system(path, journal):
     with closing(open_words(path)) as database:
         [(mode,)] = database.fetch("PRAGMA journal_mode")
