@@ -211,7 +211,7 @@ class Connections:
         self,
         connection: Connection,  # Held by the caller
     ) -> sqlite3.Connection:
-        "The second connection to SQLite in `connection`, which stays open with the first: opening it takes as long as a save"
+        "The second connection to SQLite in `connection`; it stays open, since opening it takes longer than a save"
         if connection.second is None:
             connection.second = self._connect()
         return connection.second

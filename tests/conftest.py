@@ -1,5 +1,6 @@
 "The fixtures that several test files share."
 
+import io
 import os
 import shutil
 import tempfile
@@ -150,6 +151,27 @@ def episode(tmp_path):
     path = tmp_path / "episode.wav"
     path.write_bytes(b"speech")
     return path
+
+
+@pytest.fixture(scope="session")
+def fonts():
+    "Matplotlib keeps the files of fonts open once it has drawn"
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    with io.BytesIO() as png:
+        pyplot.figure().suptitle("drawn", fontweight="bold")
+        pyplot.gcf().text(0, 0, "drawn")
+        pyplot.savefig(png)
+
+
+@pytest.fixture
+def figures(fonts):
+    "Figures may be drawn, and are closed"
+    from matplotlib import pyplot
+
+    yield
+    pyplot.close("all")
 
 
 @pytest.fixture
