@@ -12,9 +12,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
-from .connections import LOG_LIMIT, PATIENCE, Connection, Connections, ReadOnlyFile, may_write
+from .connections import Connection, Connections, check_place
 from cjm_media_storage.errors import (
     CorruptDatabase,
     ReadOnlyStore,
@@ -24,7 +25,8 @@ from cjm_media_storage.errors import (
 )
 from .failing import UNFIT, fail
 from .files import DISK, Disk
-from .wal import keep_log, on_network
+from .readonly import PATIENCE, ReadOnlyFile, may_write
+from .wal import fold, is_long, keep_log, on_network
 
 # %% ../nbs/123_database.ipynb #7354fb6c
 T = TypeVar("T")
@@ -57,7 +59,7 @@ IN_ONE_QUERY = 500  # Values: SQLite before 3.32 takes 999 parameters
 
 
 class Queries:
-    "Ways to ask, for whoever can fetch rows"
+    "Ways to ask and to tell, for whoever has `fetch` and `transaction`"
 
     def fetch(
         self,
@@ -66,6 +68,22 @@ class Queries:
     ) -> list[tuple[Any, ...]]:  # All rows
         "Run a query"
         raise TypeError("an engine says how rows are fetched")
+
+    def transaction(
+        self,
+        durable: bool = True,  # Must it survive a power cut?
+    ) -> contextlib.AbstractContextManager[Session]:
+        "Write: all of the block is committed, or none of it"
+        raise TypeError("an engine says how rows are written")
+
+    def execute(
+        self,
+        sql: str,
+        parameters: Sequence[Any] = (),
+    ) -> int:  # Rows changed
+        "Run one statement in a transaction of its own"
+        with self.transaction() as con:
+            return con.execute(sql, parameters).rowcount
 
     def fetch_one(
         self,
@@ -148,8 +166,7 @@ class Database(Queries, Connections):
         "Make the file if it is missing, choose its journal, and run what `plan` says"
         folder = Path(self.path).parent
         if not self._uri:
-            if Path(self.path).is_dir():
-                raise CorruptDatabase(self.path, "it is a folder")
+            check_place(self.path)
             if self._read_only is None:
                 self._disk.make_folder(folder)
                 if os.path.exists(self.path) and not may_write(self.path):
@@ -292,36 +309,25 @@ class Database(Queries, Connections):
         durable: bool = True,  # Must it survive a power cut? Counts for the outermost block only
     ) -> Iterator[sqlite3.Connection]:
         "Write: all of the block is committed, or none of it. A block inside another joins it"
-        connection, turn = self._mine(), self._turn
-        if not turn.acquire(timeout=self.timeout):
-            raise StoreBusy(self.path)
-        try:
-            with connection.busy:
-                con = self._open(connection)
-                if self._read_only:
-                    raise ReadOnlyStore(self.path)
-                outermost = connection.depth == 0
-                relaxed = outermost and self.durable and not durable
-                try:  # in one method: a generator for each of these would cost a fifth of a small transaction
-                    self._begin(connection, con, relaxed)
-                    try:
-                        yield con
-                        self._commit(connection, con)
-                    except BaseException:
-                        if outermost and connection.sqlite is con and con.in_transaction:
-                            con.execute("ROLLBACK")
-                        raise
-                    finally:
-                        connection.depth -= 1
+        with _Turn(self) as (connection, con):
+            outermost = connection.depth == 0
+            relaxed = outermost and self.durable and not durable
+            try:  # in one method: a generator for each of these would cost a fifth of a small transaction
+                self._begin(connection, con, relaxed)
+                try:
+                    yield con
+                    self._commit(connection, con)
+                except BaseException:
+                    if outermost and connection.sqlite is con and con.in_transaction:
+                        con.execute("ROLLBACK")
+                    raise
                 finally:
-                    if relaxed and connection.sqlite is con:
-                        con.execute("PRAGMA synchronous=EXTRA")
-                if outermost:
-                    self._checkpoint(con)
-        except (sqlite3.Error, *UNFIT) as e:
-            self._fail(e)
-        finally:
-            turn.release()
+                    connection.depth -= 1
+            finally:
+                if relaxed and connection.sqlite is con:
+                    con.execute("PRAGMA synchronous=EXTRA")
+            if outermost and is_long(self._log):
+                self._fold(connection, con)
 
     def _begin(
         self,
@@ -347,50 +353,18 @@ class Database(Queries, Connections):
         if connection.depth == 1:
             con.execute("COMMIT")
 
-    def _checkpoint(
-        self,
-        con: sqlite3.Connection,
-    ) -> None:
-        "Copy a long log into the file"
-        try:
-            size = os.stat(self._log).st_size
-        except OSError:
-            return
-        if size > LOG_LIMIT:
-            self._fold(con)
-
     def _fold(
         self,
+        connection: Connection,
         con: sqlite3.Connection,
     ) -> None:
-        "Copy the log into the file, from a second connection, while ours keeps writers out"
-        with contextlib.suppress(sqlite3.Error):  # the commit is done: the next one tries again
-            con.execute("BEGIN IMMEDIATE")
-            try:
-                with contextlib.closing(self._connect()) as other:
-                    other.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            finally:
-                con.execute("ROLLBACK")
+        fold(con, lambda: self._beside(connection))
 
     def fold(self) -> None:
         "Have the one file hold everything now, for who expects to be ended without notice"
-        connection = self._mine()
-        if not os.path.exists(self._log) or not self._turn.acquire(timeout=self.timeout):
-            return
-        try:
-            with connection.busy:
-                self._fold(self._open(connection))
-        finally:
-            self._turn.release()
-
-    def execute(
-        self,
-        sql: str,
-        parameters: Sequence[Any] = (),
-    ) -> int:  # Rows changed
-        "Run one statement in a transaction of its own"
-        with self.transaction() as con:
-            return con.execute(sql, parameters).rowcount
+        if os.path.exists(self._log):
+            with contextlib.suppress(ReadOnlyStore, StoreBusy), _Turn(self) as (connection, con):
+                self._fold(connection, con)
 
     def tables(self) -> set[str]:
         "The names of all tables"
@@ -402,30 +376,49 @@ class Database(Queries, Connections):
         single: bool = False,  # Is it one statement, that does not depend on other rows? It is done at once
     ) -> T:
         "Do `work` in a transaction of its own"
-        if single:
-            return self._at_once(work)
-        with self.transaction() as con:
-            return work(con)
+        if not single or type(self).transaction is not Database.transaction:  # which a subclass may add to
+            with self.transaction() as con:
+                return work(con)
+        with _Turn(self) as (connection, con):
+            done = work(con)
+            if self._statements % LOOK == 0 and connection.depth == 0 and is_long(self._log):
+                self._fold(connection, con)
+            self._statements += 1
+            return done
 
-    def _at_once(
+
+class _Turn:
+    "A thread's turn to write, of all threads of its process; what SQLite says meanwhile is raised as a typed error"
+
+    __slots__ = ("_connection", "_database", "_turn")  # made for each write
+
+    def __init__(
         self,
-        work: Callable[[Session], T],  # One statement
-    ) -> T:
-        "Do `work`, around which SQLite itself begins and ends a transaction; what a subclass adds to ours is left out"
-        connection, turn = self._mine(), self._turn
-        if not turn.acquire(timeout=self.timeout):
-            raise StoreBusy(self.path)
+        database: Database,
+    ) -> None:
+        self._database, self._connection, self._turn = database, database._mine(), database._turn
+
+    def __enter__(self) -> tuple[Connection, sqlite3.Connection]:
+        database, connection = self._database, self._connection
+        if not self._turn.acquire(timeout=database.timeout):
+            raise StoreBusy(database.path)
+        connection.busy.acquire()
         try:
-            with connection.busy:
-                con = self._open(connection)
-                if self._read_only:
-                    raise ReadOnlyStore(self.path)
-                done = work(con)
-                if self._statements % LOOK == 0 and connection.depth == 0:
-                    self._checkpoint(con)
-                self._statements += 1
-                return done
-        except (sqlite3.Error, *UNFIT) as e:
-            self._fail(e)
-        finally:
-            turn.release()
+            con = connection.sqlite or database._open(connection)
+            if database._read_only:
+                raise ReadOnlyStore(database.path)
+        except BaseException as e:
+            self.__exit__(type(e), e, None)
+            raise
+        return connection, con
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.busy.release()
+        self._turn.release()
+        if error is not None and isinstance(error, (sqlite3.Error, *UNFIT)):
+            self._database._fail(error)

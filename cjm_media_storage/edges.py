@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from .connections import PATIENCE, abandon
+from .connections import abandon
 from .errors import NoResults, StoreBusy, StoreClosed, StoreUnavailable
 from .failing import fail
+from .readonly import PATIENCE
 from .records import PathValue, ResultStorage
 from .resultfiles import COLUMNS, TABLES, ResultFile, Table, result_file, to_row
 

@@ -18,7 +18,7 @@ from .addresses import is_url, shown
 from .database import Database
 from .engines import on_disk
 from .errors import NoResults, NotOnServer, StorageError
-from .files import DISK, Disk
+from .files import DISK, Disk, copy_aside
 from .merging import FATES, MERGES, STORAGES, Fate, Kind, Role, Values, columns_of
 from .records import PathValue, ResultStorage
 from .showing import Shown
@@ -261,7 +261,7 @@ def _rehearsal(
     disk: Disk,
 ) -> Iterator[str]:
     "A copy of `into` in a temporary folder; nothing there, if `into` is not there"
-    folder = disk.copy_aside([])
+    folder = copy_aside(disk, [])
     try:
         copy = os.fspath(folder / "results.db")
         if os.path.exists(into):

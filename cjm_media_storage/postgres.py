@@ -282,15 +282,6 @@ class PostgresDatabase(Queries, Sessions):
         if said != "COMMIT":
             raise ServerUnavailable(self.path, "a statement of the transaction failed, so nothing was written")
 
-    def execute(
-        self,
-        sql: str,
-        parameters: Sequence[Any] = (),
-    ) -> int:  # Rows changed
-        "Run one statement in a transaction of its own"
-        with self._transaction() as statements:
-            return statements.execute(sql, parameters).rowcount
-
     def tables(self) -> set[str]:
         "The names of all tables"
         sql = "SELECT tablename FROM pg_tables WHERE schemaname = ?"

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .connections import MEMORY, TICK, ReadOnlyFile, State, may_write
+from .connections import MEMORY
 from .engines import on_disk
 from .errors import NoResults, StoreUnavailable
 from .layout import is_store
+from .readonly import TICK, ReadOnlyFile, State, may_write
 from .records import PathValue, ResultStorage, from_path
 
 # %% ../nbs/610_resultfiles.ipynb #e762b1f4

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .errors import StorageError
-from .layout import check_namespace, normalize_extension
+from .layout import is_namespace, normalize_extension
 from .records import from_path
 
 # %% ../nbs/310_schema.ipynb #0fe1940b
@@ -203,22 +203,6 @@ def _is_digest(
 
 
 @functools.lru_cache(256)  # most rows have one of a few
-def _names_namespace(
-    value: str,
-) -> bool:
-    try:
-        return bool(check_namespace(value))
-    except StorageError:
-        return False
-
-
-def _is_namespace(
-    value: Any,
-) -> bool:
-    return isinstance(value, str) and _names_namespace(value)
-
-
-@functools.lru_cache(256)
 def _names_extension(
     value: str,
 ) -> bool:
@@ -246,7 +230,7 @@ def _is_in_trash(
 ) -> bool:
     "Is that a file in one of the folders of the trash?"
     folder, _, name = from_path(value).partition("/") if _is_path(value) else ("", "", "")
-    return (folder == ".files" or _is_namespace(folder)) and "/" not in name and name not in ("", ".", "..")
+    return (folder == ".files" or is_namespace(folder)) and "/" not in name and name not in ("", ".", "..")
 
 # %% ../nbs/310_schema.ipynb #4d554caf
 _SOUND: dict[str, Callable[[Any], bool]] = {
@@ -257,7 +241,7 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "condemned_at": lambda value: value is None or _is_time(value),
     "retention": _is_days,
     "digest": _is_digest,
-    "namespace": _is_namespace,
+    "namespace": is_namespace,
     "extension": _is_extension,
     "location": _is_path,
     "origin": lambda value: value == "" or _is_path(value),  # '' is unknown
@@ -265,7 +249,7 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "publication path": _is_place,
     "trash path": _is_in_trash,
     "trash digest": lambda value: value is None or _is_digest(value),
-    "trash namespace": lambda value: value in (None, "") or _is_namespace(value),
+    "trash namespace": lambda value: value in (None, "") or is_namespace(value),
 }
 
 

@@ -20,12 +20,11 @@ from urllib.parse import quote
 
 import typer
 
-from .layout import ALGO, check_namespace, is_store
+from .layout import ALGO, is_namespace, is_store
 from .records import ResultStorage
 from cjm_media_storage.storage import (
     ContentStore,
     CorruptDatabase,
-    InvalidNamespace,
     ObjectNotFound,
     StoredObject,
     Trashed,
@@ -211,12 +210,8 @@ def namespaces(
     store: ContentStore,
 ) -> list[str]:  # In order
     "The namespaces of a store"
-    found = []
     bucket = getattr(store.parts, "bucket", None)  # if that is where they are
-    for name in sorted(os.listdir(store.root) if bucket is None else bucket.folders()):
-        with contextlib.suppress(InvalidNamespace):
-            found.append(check_namespace(name))
-    return found
+    return sorted(filter(is_namespace, os.listdir(store.root) if bucket is None else bucket.folders()))
 
 # %% ../nbs/801_targets.ipynb #6e4caffc
 StoreOption = Annotated[

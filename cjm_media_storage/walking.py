@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .errors import UnsafePath
 from .hashing import Hasher
-from .layout import check_namespace, is_object_path
+from .layout import is_namespace, is_object_path
 from .paths import open_inside
 
 # %% ../nbs/430_walking.ipynb #e6f23f0d
@@ -61,17 +61,8 @@ def _may_enter(
 ) -> bool:
     "Does a store make such a folder?"
     if parts[0] == ".store":
-        return len(parts) < 4 and (len(parts) < 3 or parts[2] == ".files" or _is_namespace(parts[2]))
-    return len(parts) <= _DEPTH and _is_namespace(parts[0]) and all(map(_SHARD.fullmatch, parts[1:]))
-
-
-def _is_namespace(
-    name: str,
-) -> bool:
-    try:
-        return bool(check_namespace(name))
-    except ValueError:
-        return False
+        return len(parts) < 4 and (len(parts) < 3 or parts[2] == ".files" or is_namespace(parts[2]))
+    return len(parts) <= _DEPTH and is_namespace(parts[0]) and all(map(_SHARD.fullmatch, parts[1:]))
 
 
 def name_file(
@@ -84,7 +75,7 @@ def name_file(
     found = Found(path, size=size, mtime_ns=mtime_ns, trashed=parts[0] == ".store")
     if found.trashed and parts[2] == ".files" and len(parts) == 4:
         return found
-    if object_name is None or not _is_namespace(parts[2] if found.trashed else parts[0]):
+    if object_name is None or not is_namespace(parts[2] if found.trashed else parts[0]):
         return replace(found, problem="foreign")
     digest, extension = object_name[1], object_name[2] or ""
     if found.trashed and len(parts) == 4 and parts[-1] == parts[-1].lower():

@@ -1,5 +1,6 @@
 "The fixtures that several test files share."
 
+import io
 import os
 import shutil
 import tempfile
@@ -15,10 +16,11 @@ from on_disk import ODD_NAMES, Place, memory_disk
 from programs import Program
 from results import KINDS
 from s3 import CREDENTIALS, ENDPOINT, Server, why_not
-from servers import Unavailable, schema, start
+from servers import running, schema, start
 from stores import InBucket, OnDisk, Served
 from words import open_words
 
+from cjm_media_storage.index import Index
 from cjm_media_storage.storage import ContentStore
 
 settings.register_profile("project", deadline=None, database=None)  # a busy machine is no failure
@@ -68,12 +70,7 @@ def path(tmp_path):
 @pytest.fixture(scope="session")
 def server():
     "A PostgreSQL server"
-    try:
-        started = start()
-    except Unavailable as e:
-        pytest.skip(f"no PostgreSQL server: {e}")
-    yield started
-    started.close()
+    yield from running(start)
 
 
 @pytest.fixture
@@ -115,6 +112,66 @@ def store(tmp_path):
     "A new store"
     with ContentStore(tmp_path / "store") as store:
         yield store
+
+
+@pytest.fixture
+def poster(store):
+    "A poster in the store: its hash"
+    return store.put(b"a poster").hash
+
+
+@pytest.fixture
+def index(address):
+    "The index of a new store, on each of the engines"
+    index = Index(address)
+    yield index
+    index.database.close()
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    "Groups of ten, in tasks of two"
+    monkeypatch.setattr("cjm_media_storage.groups.GROUP_ITEMS", 10)
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 2)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    "A person's own file"
+    path = tmp_path / os.fsdecode(b"caf\xe9 \n mine.jpg")
+    path.write_bytes(b"my own poster")
+    path.chmod(0o640)
+    os.utime(path, (1000, 1000))
+    return path
+
+
+@pytest.fixture
+def episode(tmp_path):
+    "A recording"
+    path = tmp_path / "episode.wav"
+    path.write_bytes(b"speech")
+    return path
+
+
+@pytest.fixture(scope="session")
+def fonts():
+    "Matplotlib keeps the files of fonts open once it has drawn"
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    with io.BytesIO() as png:
+        pyplot.figure().suptitle("drawn", fontweight="bold")
+        pyplot.gcf().text(0, 0, "drawn")
+        pyplot.savefig(png)
+
+
+@pytest.fixture
+def figures(fonts):
+    "Figures may be drawn, and are closed"
+    from matplotlib import pyplot
+
+    yield
+    pyplot.close("all")
 
 
 @pytest.fixture

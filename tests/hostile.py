@@ -171,66 +171,62 @@ INFINITE = (
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT 1 FROM c) SELECT x AS id, x AS object_id, x AS path FROM c"
 )
 OUT = "FOLDER/outside/victim"
+ODD = {  # Values that no store has written, in SQL, for each column
+    "objects": {
+        "extension": ["'../../../../outside/victim'", "'x/../../..'", "'jpg' || char(0)", "5", "x'ff'"],
+        "namespace": ["'..'", "'../outside'", "'FOLDER/outside'", "'.store'", "'a' || char(0) || id", "''"],
+        "digest": ["'../../outside/victim' || id", "upper(digest)", "x'00' || id", "id", "substr(digest, 9)"],
+        "size": ["9223372036854775807", "-1", "'many'", "x'ff'", "1e300"],
+        "mtime_ns": ["'late'", "-9223372036854775808"],
+        "created_at": ["9e999", "'x'", "-1e300"],
+        "used_at": ["9e999", "x''", "1e17"],
+        "checked_at": ["9e999", "'never'"],
+        "boot": ["x'ff'", "CAST(x'ff' AS TEXT)", "7"],
+        "condemned_at": ["'x'", "1", "9e999"],
+        "state": ["'trashing'", "'trashed'", "'odd'", "5"],
+        "id": ["id + 9223372036854775800", "-id"],
+    },
+    "trash": {
+        "path": [
+            "'../../../outside/' || id",
+            "'FOLDER/outside/store-' || id",
+            "'.files/../../x' || id",
+            "'.' || id",
+        ],
+        "origin": [
+            "'FOLDER/outside/new' || id",
+            "'../outside/new' || id",
+            "'.store/lock' || id",
+            "char(0)",
+            "x'ff'",
+        ],
+        "size": ["'x'", "-5"],
+        "reason": ["x'ff'", "CAST(x'ff' AS TEXT)"],
+        "trashed_at": ["'x'", "9e999"],
+        "retention": ["'x'", "-1", "9e999"],
+        "object_id": ["NULL", "(SELECT min(id) FROM objects) + trash.id", "99 + id"],
+    },
+    "publications": {
+        "path": [
+            "'FOLDER/library/../outside/' || id || '.jpg'",
+            "'FOLDER/outside/' || id || '.jpg'",
+            "'FOLDER/library/a' || char(0) || id",
+            "CAST('FOLDER/library/' AS BLOB) || x'ff' || id",
+            "'/' || id",
+        ],
+        "object_id": ["99", "'x'"],
+        "wanted": ["x'ffff'", "'../outside'", "5"],
+        "link_mode": ["'../x'", "'symlink'", "7"],
+        "size": ["'x'"],
+        "mtime_ns": ["x''"],
+        "created_at": ["'x'"],
+    },
+}
 EVIL = {  # What somebody has done to the index
     **{
-        f"objects.{column} = {value}": f"UPDATE objects SET {column} = {value}"
-        for column, values in {
-            "extension": ["'../../../../outside/victim'", "'x/../../..'", "'jpg' || char(0)", "5", "x'ff'"],
-            "namespace": ["'..'", "'../outside'", "'FOLDER/outside'", "'.store'", "'a' || char(0) || id", "''"],
-            "digest": ["'../../outside/victim' || id", "upper(digest)", "x'00' || id", "id", "substr(digest, 9)"],
-            "size": ["9223372036854775807", "-1", "'many'", "x'ff'", "1e300"],
-            "mtime_ns": ["'late'", "-9223372036854775808"],
-            "created_at": ["9e999", "'x'", "-1e300"],
-            "used_at": ["9e999", "x''", "1e17"],
-            "checked_at": ["9e999", "'never'"],
-            "boot": ["x'ff'", "CAST(x'ff' AS TEXT)", "7"],
-            "condemned_at": ["'x'", "1", "9e999"],
-            "state": ["'trashing'", "'trashed'", "'odd'", "5"],
-            "id": ["id + 9223372036854775800", "-id"],
-        }.items()
-        for value in values
-    },
-    **{
-        f"trash.{column} = {value}": f"UPDATE trash SET {column} = {value}"
-        for column, values in {
-            "path": [
-                "'../../../outside/' || id",
-                "'FOLDER/outside/store-' || id",
-                "'.files/../../x' || id",
-                "'.' || id",
-            ],
-            "origin": [
-                "'FOLDER/outside/new' || id",
-                "'../outside/new' || id",
-                "'.store/lock' || id",
-                "char(0)",
-                "x'ff'",
-            ],
-            "size": ["'x'", "-5"],
-            "reason": ["x'ff'", "CAST(x'ff' AS TEXT)"],
-            "trashed_at": ["'x'", "9e999"],
-            "retention": ["'x'", "-1", "9e999"],
-            "object_id": ["NULL", "(SELECT min(id) FROM objects) + trash.id", "99 + id"],
-        }.items()
-        for value in values
-    },
-    **{
-        f"publications.{column} = {value}": f"UPDATE publications SET {column} = {value}"
-        for column, values in {
-            "path": [
-                "'FOLDER/library/../outside/' || id || '.jpg'",
-                "'FOLDER/outside/' || id || '.jpg'",
-                "'FOLDER/library/a' || char(0) || id",
-                "CAST('FOLDER/library/' AS BLOB) || x'ff' || id",
-                "'/' || id",
-            ],
-            "object_id": ["99", "'x'"],
-            "wanted": ["x'ffff'", "'../outside'", "5"],
-            "link_mode": ["'../x'", "'symlink'", "7"],
-            "size": ["'x'"],
-            "mtime_ns": ["x''"],
-            "created_at": ["'x'"],
-        }.items()
+        f"{table}.{column} = {value}": f"UPDATE {table} SET {column} = {value}"
+        for table, columns in ODD.items()
+        for column, values in columns.items()
         for value in values
     },
     "objects.id is the highest": f"UPDATE objects SET id = {(1 << 63) - 1} WHERE id = (SELECT max(id) FROM objects)",

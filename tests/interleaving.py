@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from recording import Watched
+
 from cjm_media_storage import locks
-from cjm_media_storage.files import Disk
 from cjm_media_storage.locks import FileLock
 
 PATIENCE = 60  # Seconds in which a process must say something: else two of them wait for each other
@@ -96,21 +97,14 @@ UNSEEN = (
 )  # By another process
 
 
-class ArmedDisk(Disk):
+class ArmedDisk(Watched):
     "A disk whose calls are places to stop at"
 
-    def __getattribute__(self, name):
-        attribute = super().__getattribute__(name)
-        if name.startswith("_") or not callable(attribute):
-            return attribute
-
-        def armed(*args, **options):
-            if POINTS.fine or not name.startswith(UNSEEN):
-                kinds = [place(each) for each in args if isinstance(each, str | Path)]
-                POINTS.pass_by(" ".join([name, " to ".join(kinds)]))
-            return attribute(*args, **options)
-
-        return armed
+    def around(self, name, call, args, options):
+        if POINTS.fine or not name.startswith(UNSEEN):
+            kinds = [place(each) for each in args if isinstance(each, str | Path)]
+            POINTS.pass_by(" ".join([name, " to ".join(kinds)]))
+        return call(*args, **options)
 
 
 # ---- the databases

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
+
 VARIABLE = "MEDIA_STORAGE_TEST_POSTGRES"  # A server that is there already: postgresql://… of who may make schemas
 
 PATIENCE = 60  # Seconds for a server to start or stop
@@ -189,6 +191,16 @@ class Given:
 def start(*settings):
     "The server for a run of tests"
     return Given(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else Server(*settings)
+
+
+def running(start):
+    "For a fixture: what `start` gives, until the end; without a server, tests are skipped"
+    try:
+        server = start()
+    except Unavailable as e:
+        pytest.skip(f"no PostgreSQL server: {e}")
+    yield server
+    server.close()
 
 
 def run(url, sql):

@@ -5,7 +5,15 @@ What every kind promises is tested once, for all of them: a test takes `kind`, a
 import os
 from pathlib import Path
 
+from cjm_media_storage.entries import Entry
 from cjm_media_storage.storage import ContentStore
+
+DIGEST = "ab" * 32
+
+
+def entry(digest=DIGEST, namespace="assets", extension="jpg", size=8):
+    "A row of an object, to be committed"
+    return Entry(0, digest, namespace, extension, size, 0, 0.0)
 
 
 class OnDisk:

@@ -63,13 +63,6 @@ def test_copies_that_are_added_at_the_same_moment_are_one(here):
     assert (summary.new_bytes, summary.saved_bytes) == (8, 63 * 8)
 
 
-@pytest.fixture
-def small_groups(monkeypatch):
-    "Groups of ten, in tasks of two"
-    monkeypatch.setattr("cjm_media_storage.groups.GROUP_ITEMS", 10)
-    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 2)
-
-
 def test_files_are_looked_for_as_they_are_needed(here, small_groups):
     (here / "a.bin").write_bytes(b"a film")
     looked = []

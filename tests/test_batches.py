@@ -15,13 +15,6 @@ DURABILITIES = ["full", "batch", "none"]
 PATIENCE = 30  # Seconds for a group to be stored, on a busy machine
 
 
-@pytest.fixture
-def small_groups(monkeypatch):
-    "Groups of ten, in tasks of two"
-    monkeypatch.setattr("cjm_media_storage.groups.GROUP_ITEMS", 10)
-    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 2)
-
-
 def posters(count):
     return [b"poster %d" % n for n in range(count)]
 

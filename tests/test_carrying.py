@@ -20,15 +20,6 @@ def place(request, tmp_path):
             yield folder / "taken.jpg"
 
 
-@pytest.fixture
-def mine(tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9 \n mine.jpg")
-    path.write_bytes(b"my own poster")
-    path.chmod(0o640)
-    os.utime(path, (1000, 1000))
-    return path
-
-
 @pytest.mark.parametrize("disk", [Disk(), Disk(hardlink=False)], ids=["links", "no links"])
 def test_there_and_back_with_permissions_and_times(mine, place, disk):
     before = mine.stat()

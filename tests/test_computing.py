@@ -16,13 +16,6 @@ from cjm_media_storage.storage import MediaAnalysisStorage
 SECOND = 1_000_000_000
 
 
-@pytest.fixture
-def episode(tmp_path):
-    path = tmp_path / "episode.wav"
-    path.write_bytes(b"speech")
-    return path
-
-
 def test_a_result_shows_itself():
     assert str(Computed("row", True, "cached")) == "hit (cached)"
     assert str(Computed("row", False, "forced", 61.04)) == "computed in 61.0 s (forced)"

@@ -373,7 +373,7 @@ def test_fault_50_listing_in_constant_memory(store):
         con.executemany(sql, rows)
     handles = len(os.listdir("/proc/self/fd"))
     counts = []
-    assert peak_of(lambda: counts.append(sum(1 for _ in store))) < 4 << 20
+    assert peak_of(lambda: counts.append(sum(1 for _ in store)), 4 << 20) < 4 << 20
     assert (set(counts), len(os.listdir("/proc/self/fd"))) == ({many}, handles)
 
 

@@ -25,11 +25,6 @@ from cjm_media_storage.storage import (
 
 
 @pytest.fixture
-def poster(store):
-    return store.put(b"a poster").hash
-
-
-@pytest.fixture
 def films(tmp_path):
     folder = tmp_path / "films"
     folder.mkdir()

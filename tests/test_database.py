@@ -5,16 +5,15 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 from on_disk import held_by, memory_disk, query, unprivileged
 from together import in_threads
 from words import TABLE, add, alone, open_words, words
 
-from cjm_media_storage import connections
-from cjm_media_storage import database as database_module
-from cjm_media_storage.database import Database
+from cjm_media_storage import connections, wal
+from cjm_media_storage.database import LOOK, Database
 from cjm_media_storage.errors import (
     CorruptDatabase,
     InvalidRecord,
@@ -172,11 +171,27 @@ def test_a_statement_alone_waits_for_who_writes(path):
         assert words(database) == ["in time"]
 
 
+class Guarded(Database):
+    "A database that adds something to each transaction"
+
+    @contextmanager
+    def transaction(self, durable=True):
+        with super().transaction(durable) as con:
+            con.execute("INSERT INTO words (word) VALUES ('guarded')")
+            yield con
+
+
+def test_a_statement_alone_gets_what_a_subclass_adds_to_transactions(path):
+    with closing(open_words(path)), closing(Guarded(path, lambda con: (), 1)) as database:
+        assert insert(database, "alone") == 1
+        assert words(database) == ["guarded", "alone"]
+
+
 # ---- the log
 
 
 def limit_log(monkeypatch, size):
-    for module in (connections, database_module):
+    for module in (connections, wal):
         monkeypatch.setattr(module, "LOG_LIMIT", size)
 
 
@@ -191,25 +206,16 @@ def test_a_log_is_written_over_in_its_size(path, monkeypatch):
     assert changed < 20 and min(sizes[20:]) >= 100_000
 
 
-def test_the_log_stays_bounded(path, monkeypatch):
+@pytest.mark.parametrize(("write", "bound"), [(add, 200_000), (insert, 100_000 + 2 * LOOK * 15_000)])
+def test_the_log_stays_bounded(path, monkeypatch, write, bound):
     limit_log(monkeypatch, 100_000)
     longest = 0
     with closing(open_words(path)) as database:
         for _ in range(200):
-            add(database, "x" * 5000)
+            write(database, "x" * 5000)
             longest = max(longest, os.stat(f"{path}-wal").st_size)
-        assert 100_000 <= longest < 200_000
+        assert 100_000 <= longest < bound
         assert os.stat(path).st_size > 500_000
-
-
-def test_the_log_of_statements_alone_stays_bounded(path, monkeypatch):
-    limit_log(monkeypatch, 100_000)
-    longest = 0
-    with closing(open_words(path)) as database:
-        for _ in range(200):
-            insert(database, "x" * 5000)
-            longest = max(longest, os.stat(f"{path}-wal").st_size)
-        assert 100_000 <= longest < 100_000 + 2 * database_module.LOOK * 15_000
 
 
 def test_who_writes_once_looks_at_the_log(path, monkeypatch):
@@ -235,6 +241,24 @@ def test_a_reader_delays_the_log_and_stops_nobody(path, monkeypatch):
         for _ in range(30):
             add(database, "x" * 5000)
         assert os.stat(f"{path}-wal").st_size < 200_000
+
+
+def test_a_log_is_folded_by_a_connection_that_stays_open(database, path, monkeypatch):
+    opened, connect = [], database._connect
+    monkeypatch.setattr(database, "_connect", lambda: opened.append(1) or connect())
+    for n in range(3):
+        add(database, str(n))
+        database.fold()
+        assert alone(path) == [str(each) for each in range(n + 1)]
+    assert opened == [1]
+    database.fold()  # there is nothing new
+    with database.transaction():
+        database.fold()  # nothing that is not committed
+        add(database, "later")
+        database.fold()
+    assert alone(path) == ["0", "1", "2"]
+    database.close()
+    assert alone(path) == ["0", "1", "2", "later"] and held_by(path) == []
 
 
 def test_the_journal_follows_the_file_system(path, journal):
@@ -469,6 +493,22 @@ def test_corrupt_page_is_found_when_read(path):
 def test_a_folder_is_no_database(tmp_path):
     with pytest.raises(CorruptDatabase, match="folder"):
         open_words(tmp_path)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 100, 600])
+def test_a_file_that_is_no_database_is_left_as_it_is(path, size, read_only):
+    path.write_bytes(b"S" * size)
+    with pytest.raises(CorruptDatabase):
+        open_words(path, read_only=read_only)
+    assert (path.read_bytes(), os.listdir(path.parent)) == (b"S" * size, [path.name])
+
+
+def test_an_empty_file_becomes_a_database(path):
+    path.touch()
+    with closing(open_words(path)) as database:
+        add(database, "word")
+        assert words(database) == ["word"]
 
 
 def test_unsupported_format(path):

@@ -1,22 +1,8 @@
 "The rows of objects: one, many, and how many."
 
-import pytest
+from stores import DIGEST, entry
 
-from cjm_media_storage.index import Entry, Index
 from cjm_media_storage.storage import ContentStore
-
-DIGEST = "ab" * 32
-
-
-@pytest.fixture
-def index(address):
-    index = Index(address)
-    yield index
-    index.database.close()
-
-
-def entry(digest=DIGEST, namespace="assets", extension="jpg", size=8):
-    return Entry(0, digest, namespace, extension, size, 0, 0.0)
 
 
 def test_prefixes(index):

@@ -10,7 +10,7 @@ import pytest
 from on_disk import Place, memory_disk, unprivileged
 
 import cjm_media_storage
-from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors
+from cjm_media_storage.files import DISK, Disk, NoHardLink, copy_aside, disk_errors
 from cjm_media_storage.storage import NoSpace, ReadOnlyStore
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
@@ -144,12 +144,12 @@ def test_times_of_somebody_elses_file_are_left_alone(open_folder):
 
 def test_files_are_copied_aside_for_this_user_alone(tmp_path, temporary):
     (tmp_path / "a").write_bytes(b"a poster")
-    folder = DISK.copy_aside([tmp_path / "gone", tmp_path / "a"])
+    folder = copy_aside(DISK, [tmp_path / "gone", tmp_path / "a"])
     assert folder.parent == temporary and folder.stat().st_mode & 0o777 == 0o700
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"a poster"}
     DISK.remove_tree(folder)
     with pytest.raises(IsADirectoryError):
-        DISK.copy_aside([tmp_path])
+        copy_aside(DISK, [tmp_path])
     assert list(temporary.iterdir()) == []
 
 

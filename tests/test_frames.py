@@ -158,15 +158,16 @@ def test_some_at_a_time():
 def test_memory_is_that_of_numbers():
     "Columns and the frame made of them; as dictionaries segments take three times that"
     to_dataframe(many(2, 2), "ranges")  # loads what is loaded once
-    assert peak_of(lambda: to_dataframe(many(100, 400), "ranges")) < 40_000 * 160
+    assert peak_of(lambda: to_dataframe(many(100, 400), "ranges"), 40_000 * 160) < 40_000 * 160
 
 
 def test_memory_does_not_grow_with_what_is_streamed():
-    def run(files):
-        return peak_of(lambda: [len(frame) for frame in dataframes(many(files, 100), "ranges", size=1000)])
+    def run(files, allowed=0):
+        return peak_of(lambda: [len(frame) for frame in dataframes(many(files, 100), "ranges", size=1000)], allowed)
 
     run(10)
-    assert run(200) < 1.5 * run(20)
+    few = run(20)
+    assert run(200, 1.5 * few) < 1.5 * few
 
 
 def test_without_pandas(monkeypatch):

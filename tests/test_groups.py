@@ -8,7 +8,7 @@ import pytest
 from on_disk import memory_disk, staged, tree, unprivileged
 from recording import Recorder, calls
 
-from cjm_media_storage import files
+from cjm_media_storage import kernel
 from cjm_media_storage import memo as memo_module
 from cjm_media_storage.files import Disk
 from cjm_media_storage.ingest import SMALL
@@ -86,7 +86,7 @@ def test_each_sync_covers_what_was_done_before_it(recorded):
 
 
 def test_a_c_library_without_syncfs_syncs_one_by_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_syncfs", lambda: None)
+    monkeypatch.setattr(kernel, "_find", lambda name: None)
     with ContentStore(tmp_path / "store", disk=Recorder()) as store:
         store.put(b"a still")
         _, order = check_order(store, [b"a poster", b"a portrait"])

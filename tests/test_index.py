@@ -5,18 +5,10 @@ from contextlib import closing
 
 import pytest
 from servers import run
+from stores import DIGEST, entry
 
 from cjm_media_storage.errors import ObjectNotFound
-from cjm_media_storage.index import Entry, Index, NewReference, NewSource, without_credentials
-
-DIGEST = "ab" * 32
-
-
-@pytest.fixture
-def index(address):
-    index = Index(address)
-    yield index
-    index.database.close()
+from cjm_media_storage.index import Index, NewReference, NewSource, without_credentials
 
 
 @pytest.fixture
@@ -24,10 +16,6 @@ def in_file(path):
     index = Index(path)
     yield index
     index.database.close()
-
-
-def entry(digest=DIGEST, namespace="assets", extension="jpg", size=8):
-    return Entry(0, digest, namespace, extension, size, 0, 0.0)
 
 
 def ask(address, sql):

@@ -13,13 +13,6 @@ from cjm_media_storage.inputs import hashed, settings_hash
 SECOND = 1_000_000_000
 
 
-@pytest.fixture
-def episode(tmp_path):
-    path = tmp_path / "episode.wav"
-    path.write_bytes(b"speech")
-    return path
-
-
 def rewritten(path):
     "The same size, and the time set again"
     before = os.stat(path)

@@ -12,11 +12,6 @@ from cjm_media_storage.staging import Staging
 from cjm_media_storage.storage import ContentStore, ObjectInUse, ObjectNotFound, hash_bytes
 
 
-@pytest.fixture
-def poster(store):
-    return store.put(b"a poster").hash
-
-
 def test_a_pinned_object_is_not_deleted(store, poster):
     with store.pin(poster):
         with pytest.raises(ObjectInUse, match="pinned"):

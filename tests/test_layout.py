@@ -12,6 +12,7 @@ from cjm_media_storage.layout import (
     digest_of,
     digest_prefix,
     extension_of,
+    is_namespace,
     normalize_extension,
     object_path,
     open_root,
@@ -89,6 +90,7 @@ def test_fault_05_prefixes_that_are_none(prefix):
 def test_fault_06_namespaces_that_are_none(value):
     with pytest.raises(InvalidNamespace):
         check_namespace(value)
+    assert not is_namespace(value) and is_namespace("actors")
 
 
 def test_the_place_of_an_object():

@@ -302,28 +302,25 @@ def test_a_users_file_comes_back_when_ours_cannot_take_its_place(places, monkeyp
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cjm_media_storage.files import Disk
+from recording import Watched
 from cjm_media_storage.placing import Places
 from cjm_media_storage.publications import Publication
 from cjm_media_storage.storage import ContentStore
 
 root, left = Path(sys.argv[1]), [-1]
 
-class Dies(Disk):
-    "A disk whose process is killed after so many calls"
-    def __getattribute__(self, name):
-        attribute = super().__getattribute__(name)
-        if name.startswith("_") or not callable(attribute):
-            return attribute
-        def call(*args, **options):
-            for when in "before", "after":
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if when == "before":
-                    result = attribute(*args, **options)
-            return result
-        return call
+def count_down():
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Dies(Watched):
+    "A disk whose process is killed before or after so many calls"
+    def around(self, name, call, args, options):
+        count_down()
+        result = call(*args, **options)
+        count_down()
+        return result
 
 def attempt(count, how):
     with ContentStore(root / "store", disk=Dies()) as store:

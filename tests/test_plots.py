@@ -20,24 +20,12 @@ from cjm_media_storage.plots import (
 )
 from cjm_media_storage.storage import MediaAnalysisRow, MediaAnalysisStorage, hash_bytes, hash_file
 
-pyplot.switch_backend("agg")
+pytestmark = pytest.mark.usefixtures("figures")
 
 HASH = hash_bytes(b"")
 SEGMENTS = [{"start": 0, "end": 2, "label": "speech"}, {"start": 3, "end": 4, "label": "music"}]
 SEGMENTS += [{"start": 6, "end": 8.0, "label": "speech"}]
 ODD = [None, 5, {}, {"start": "x", "end": 1}, {"start": 3, "end": 1}, {"start": 0, "end": 10**400}]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fonts():
-    "Matplotlib keeps the files of fonts open once it has drawn"
-    drawn(plot_ranges([]))
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
 
 
 def drawn(ax):

@@ -10,7 +10,7 @@ import pytest
 from on_disk import memory_disk
 from proxies import Proxy
 from results import KINDS, A, B, analysis_row
-from servers import Server, Unavailable, run, schema
+from servers import Server, run, running, schema
 from together import in_threads
 
 from cjm_media_storage.errors import NoSpace, ReadOnlyStore, ServerUnavailable, StorageError, StoreBusy
@@ -45,12 +45,7 @@ def test_types_of_columns():
 @pytest.fixture(scope="module")
 def mortal():
     "A server that may be killed"
-    try:
-        server = Server()
-    except Unavailable as e:
-        pytest.skip(f"no PostgreSQL server: {e}")
-    yield server
-    server.close()
+    yield from running(Server)
 
 
 @pytest.fixture

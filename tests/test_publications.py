@@ -16,11 +16,6 @@ def rows(store):
     return Publications(store.parts.index.database)
 
 
-@pytest.fixture
-def poster(store):
-    return store.put(b"a poster").hash
-
-
 def publication(hash, path, wanted="poster.jpg"):
     return Publication(hash, Path(path), "", "copy", 1.0, wanted, 8, 2)
 

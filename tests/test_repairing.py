@@ -144,7 +144,7 @@ def test_verify_and_repair_in_two_processes_do_not_disturb_each_other(store, tmp
 KILLED = """
 import logging, os, shutil, signal, sys
 from pathlib import Path
-from cjm_media_storage.files import Disk
+from recording import Watched
 from cjm_media_storage.repairing import repair
 from cjm_media_storage.storage import ContentStore
 from cjm_media_storage.verifying import verify
@@ -154,17 +154,12 @@ damaged, work, backup, expected = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv
 contents = {b"object 1", b"object 2", sys.argv[5].encode()}
 left = [10**9]
 
-class Deadly(Disk):
-    def __getattribute__(self, name):
-        found = super().__getattribute__(name)
-        if not callable(found):
-            return found
-        def call(*args, **options):
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return found(*args, **options)
-        return call
+class Deadly(Watched):
+    def around(self, name, call, args, options):
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **options)
 
 for count in range(200):
     shutil.copytree(damaged, work)

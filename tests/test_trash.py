@@ -356,15 +356,6 @@ def test_fault_26_a_delete_against_a_put_of_the_same_bytes(tmp_path):
 # ---- files that are no objects
 
 
-@pytest.fixture
-def mine(tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9 \n mine.jpg")
-    path.write_bytes(b"my own poster")
-    path.chmod(0o640)
-    os.utime(path, (1000, 1000))
-    return path
-
-
 def test_a_persons_own_file_goes_and_comes_back(store, mine):
     before = mine.stat()
     item = store.trash.take_file(mine, "replaced")

@@ -1,7 +1,5 @@
 "The way of a file, drawn: columns, circles, and what the picture says."
 
-import io
-
 import pytest
 from matplotlib import pyplot
 
@@ -11,22 +9,7 @@ from cjm_media_storage.lineage import Lineage
 from cjm_media_storage.storage import MediaProcessingStorage
 from cjm_media_storage.ways import columns_of, plot_lineage
 
-pyplot.switch_backend("agg")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fonts():
-    "Matplotlib keeps the files of fonts open once it has drawn"
-    with io.BytesIO() as png:
-        pyplot.figure().suptitle("drawn", fontweight="bold")
-        pyplot.gcf().text(0, 0, "drawn")
-        pyplot.savefig(png)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 def graph(*edges, complete=True, labels=None):

@@ -1,0 +1,102 @@
+"What the C library is asked for, where it can and where it cannot; that nobody asks but `files`."
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cjm_media_storage
+from cjm_media_storage import kernel
+from cjm_media_storage.kernel import (
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    Abilities,
+    has_call,
+    renameat2,
+    sync_file_range,
+    syncfs,
+)
+
+LARGE = 3 << 32  # Of more bits than an `int` of C
+
+
+@pytest.fixture
+def two(tmp_path):
+    "Two files, with their names as content"
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+@pytest.fixture
+def old_library(monkeypatch):
+    "A C library that has none of these calls"
+    monkeypatch.setattr(kernel, "_find", lambda name: None)
+
+
+def test_only_one_room_asks_the_c_library_and_only_files_asks_that_room():
+    package = Path(cjm_media_storage.__file__).parent
+    texts = {path.stem: path.read_text() for path in package.glob("*.py")}
+    assert [name for name, text in texts.items() if "CDLL" in text] == ["kernel"]
+    assert [name for name, text in texts.items() if "from .kernel" in text or ".kernel import" in text] == ["files"]
+
+
+def test_each_ability_can_be_switched_off():
+    for name in vars(Abilities()):
+        assert not getattr(Abilities(**{name: False}), name)
+
+
+def test_the_c_library_is_not_loaded_before_a_call():
+    text = "import sys, cjm_media_storage.kernel; sys.exit('ctypes' in sys.modules)"
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what Linux can do")
+def test_linux_has_each_call(two):
+    a, b = two
+    assert has_call("syncfs") and has_call("sync_file_range") and has_call("renameat2")
+    with a.open("r+b") as file:
+        syncfs(file.fileno())
+        sync_file_range(file.fileno(), 0, 1)
+        sync_file_range(file.fileno(), LARGE, LARGE)
+    assert renameat2(a, b, RENAME_EXCHANGE)
+    assert (a.read_text(), b.read_text()) == ("b", "a")
+    assert renameat2(a, a.with_name("c"), RENAME_NOREPLACE) and not a.exists()
+
+
+def test_numbers_reach_the_call_as_they_are(monkeypatch):
+    asked = []
+    monkeypatch.setattr(kernel, "_find", lambda name: lambda *given: asked.append((name, given)) or 0)
+    sync_file_range(7, LARGE, LARGE + 1)
+    ((name, (fd, start, count, flags)),) = asked
+    assert (name, fd, start.value, count.value, flags) == ("sync_file_range", 7, LARGE, LARGE + 1, 2)
+
+
+def test_what_went_wrong_is_told_with_both_names(two):
+    a, b = two
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        syncfs(-1)
+    with pytest.raises(FileExistsError) as caught:
+        renameat2(a, b, RENAME_NOREPLACE)
+    assert (caught.value.filename, caught.value.filename2) == (str(a), str(b))
+    with pytest.raises(FileNotFoundError):
+        renameat2(a, a.with_name("none"), RENAME_EXCHANGE)
+    assert (a.read_text(), b.read_text()) == ("a", "b")
+
+
+def test_what_cannot_be_done_is_no_mistake(two, old_library):
+    a, b = two
+    assert not renameat2(a, b, RENAME_NOREPLACE) and not renameat2(a, b, RENAME_EXCHANGE)
+    sync_file_range(0, 0, 1)
+    with pytest.raises(OSError, match="not implemented") as caught:
+        syncfs(0)
+    assert caught.value.errno == errno.ENOSYS
+
+
+def test_flags_that_the_kernel_does_not_know_are_an_ability_that_it_lacks(two):
+    a, b = two
+    assert not renameat2(a, b, 1 << 20)
+    assert sorted(os.listdir(a.parent)) == ["a", "b"] and b.read_text() == "b"
