@@ -148,7 +148,7 @@ class Arrivals:
         "The folder of `path`, which most others of the task share"
         cut = path.rfind("/") + 1
         above, name = path[:cut], path[cut:]
-        if os.name == "nt" or name in ("", os.curdir, os.pardir):
+        if os.name == "nt":
             above, name = os.path.split(os.path.abspath(path))
         folder = folders.get(above)
         if folder is None:

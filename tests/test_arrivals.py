@@ -5,9 +5,14 @@ import os
 import pytest
 from on_disk import staged
 
-from cjm_media_storage.errors import SourceChanged, SourceError
+from cjm_media_storage import memo as memo_module
+from cjm_media_storage.arrivals import Arrivals
+from cjm_media_storage.contents import Job
+from cjm_media_storage.errors import SourceChanged, SourceError, StoreBusy
+from cjm_media_storage.files import Disk
 from cjm_media_storage.ingest import SMALL, read_small
-from cjm_media_storage.storage import ContentStore, PutItem, TooLarge, hash_file
+from cjm_media_storage.storage import ContentStore, HashMismatch, NoSpace, PutItem, TooLarge, hash_bytes, hash_file
+from cjm_media_storage.terms import check_terms
 
 
 @pytest.fixture
@@ -98,3 +103,75 @@ def test_a_file_above_its_limit_stays_refused_though_the_memo_knows_it(film, tmp
         [outcome] = store.put_many([PutItem(film, max_size=1, source="another")])
         assert isinstance(outcome.error, TooLarge) and outcome.result is None
         assert [source.location for source in store.sources(hash_file(film))] == [str(film)]
+
+
+@pytest.fixture
+def known(store, film, monkeypatch):
+    "A film that is in the store, and in its memo"
+    monkeypatch.setattr(memo_module, "RACY", 0)
+    assert [outcome.result.created for outcome in store.put_many([film])] == [True]
+    return film
+
+
+def test_a_known_file_is_known_by_its_own_name_only(store, known, monkeypatch):
+    "A name that ends in a slash is a folder's, here as in `put`"
+    monkeypatch.chdir(known.parent)
+    outcomes = list(store.put_many([f"{known}/", "film.mkv/", "", ".", "..", "film.mkv"]))
+    assert [type(outcome.error) for outcome in outcomes] == [*[SourceError] * 5, type(None)]
+
+
+def test_a_known_file_with_another_hash_than_expected_is_refused_unread(store, known, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.arrivals.read_small", None)
+    [outcome] = store.put_many([PutItem(known, expected_hash=hash_bytes(b"another"))])
+    assert isinstance(outcome.error, HashMismatch)
+
+
+def test_fault_10_an_object_is_no_source_of_itself_though_the_memo_knows_it(store, known):
+    stored = store.path(hash_file(known))
+    store.put(stored)  # remembered from now on
+    [outcome] = store.put_many([stored])
+    assert not outcome.result.created
+    assert [source.location for source in store.sources(outcome.result.hash)] == [str(known)]
+
+
+def test_a_store_that_fails_is_not_asked_again(store, monkeypatch):
+    "Each content would fail, too, after it has waited for as long"
+    asked = []
+
+    def busy(content, terms):
+        asked.append(content)
+        raise StoreBusy("index.db")
+
+    monkeypatch.setattr(store.parts.putting, "put", busy)
+    arrivals = Arrivals(store.parts.putting, "full")
+    with pytest.raises(StoreBusy):
+        arrivals.receive([Job(b"a film", b"a film", check_terms())])
+    arrivals.receive([Job(b"a poster", b"a poster", check_terms())])
+    assert asked == [b"a film"]
+
+
+class FullOnce(Disk):
+    "A disk that has no room for one write, and then some again"
+
+    def write(self, fd, data):
+        if full:
+            raise full.pop()
+        super().write(fd, data)
+
+
+full = []
+
+
+def test_fault_20_what_found_no_room_is_not_stored_with_the_bytes_of_another(tmp_path):
+    "The next files are read where its bytes were held"
+    contents = [os.urandom(SMALL) for _ in range(3)]
+    names = [tmp_path / str(n) for n in range(3)]
+    for path, content in zip(names, contents, strict=True):
+        path.write_bytes(content)
+    with ContentStore(tmp_path / "store", disk=FullOnce()) as store:
+        store.put(b"the first makes what there is once")
+        full.append(NoSpace("staged file"))
+        outcomes = list(store.put_many(names, threads=1))
+        assert [type(outcome.error) for outcome in outcomes] == [NoSpace, type(None), type(None)]
+        assert [store.read(hash_bytes(content), verify=True) for content in contents[1:]] == contents[1:]
+        assert (len(store), staged(store)) == (3, [])
