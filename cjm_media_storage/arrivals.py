@@ -183,7 +183,7 @@ class Arrivals:
         assert terms is not None and stat is not None
         if terms.limits is not NO_LIMITS:
             terms.limits.check_hash(hash)
-        extension = extension_of(name if os.sep == "/" else os.path.basename(name))
+        extension = extension_of(os.path.basename(name))
         job.incoming = Incoming(name, extension, hash, stat.st_size, data, None, "copy", stat)
 
     def read(

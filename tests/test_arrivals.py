@@ -134,6 +134,15 @@ def test_fault_10_an_object_is_no_source_of_itself_though_the_memo_knows_it(stor
     assert [source.location for source in store.sources(outcome.result.hash)] == [str(known)]
 
 
+def test_the_extension_is_that_of_the_name_in_whatever_folder(store, here):
+    "A mirror of a site may have a folder `http:`, and whoever writes two slashes after it means a file all the same"
+    (here / "http:" / "films").mkdir(parents=True)
+    path = "http://films/one#two.mkv"
+    (here / path).write_bytes(b"a film")
+    [outcome] = store.put_many([path])
+    assert (outcome.result.extension, store.put(path).extension) == ("mkv", "mkv")
+
+
 def test_a_store_that_fails_is_not_asked_again(store, monkeypatch):
     "Each content would fail, too, after it has waited for as long"
     asked = []
