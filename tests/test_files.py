@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from on_disk import Place, memory_disk, unprivileged
+from on_disk import Place, memory_disk, sharing_disk, unprivileged
 
 import cjm_media_storage
 from cjm_media_storage.files import DISK, Disk, NoHardLink, disk_errors
@@ -118,6 +118,28 @@ def test_what_cannot_be_linked_or_copied_inside_the_kernel_is_told(open_folder, 
     os.close(write)
     with pytest.raises(OSError, match="Bad file descriptor"):
         DISK.copy(-1, -1, 8)
+
+
+def test_a_full_disk_says_so_where_the_kernel_copies(open_folder):
+    with memory_disk(open_folder, "64k"):
+        (open_folder / "film.mkv").touch()
+        os.truncate(open_folder / "film.mkv", 1 << 20)  # nothing of it is kept yet
+        with (
+            (open_folder / "film.mkv").open("rb") as film,
+            open(DISK.create(open_folder / "copy.mkv"), "wb") as copy,
+            pytest.raises(NoSpace),
+        ):
+            while DISK.copy(film.fileno(), copy.fileno(), 1 << 20):
+                pass
+
+
+@pytest.mark.parametrize("disk", [DISK, Disk(reflink=False)], ids=["", "switched off"])
+def test_blocks_are_shared_where_the_file_system_can(tmp_path, disk):
+    with sharing_disk(tmp_path) as folder:
+        (folder / "film.mkv").write_bytes(b"a film")
+        with (folder / "film.mkv").open("rb") as film, open(disk.create(folder / "copy.mkv"), "wb") as copy:
+            done = disk.clone(film.fileno(), copy.fileno())
+        assert (done, (folder / "copy.mkv").read_bytes()) == ((True, b"a film") if disk.reflink else (False, b""))
 
 
 def test_a_symbolic_link_is_made_where_its_name_is_free(tmp_path):

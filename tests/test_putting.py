@@ -301,6 +301,13 @@ def test_a_row_that_is_wrong_of_the_time_is_corrected_when_the_bytes_are_put_aga
     assert list(store._index.database.fetch("SELECT mtime_ns FROM objects")) == [(7,)]
 
 
+def test_a_row_that_is_wrong_of_the_time_is_corrected_when_the_bytes_are_put_elsewhere(store):
+    "Else they would be read again by whoever asks next"
+    os.utime(store.put(b"a poster").path, ns=(7, 7))
+    assert store.put(b"a poster", namespace="actors").created
+    assert list(store._index.database.fetch("SELECT mtime_ns FROM objects ORDER BY id")) == [(7,), (7,)]
+
+
 def test_what_one_namespace_lost_is_read_from_another_after_an_unclean_stop(store):
     poster = store.put(b"a poster", durability="none")
     store.put(b"a poster", namespace="actors", durability="none")
