@@ -75,6 +75,13 @@ def test_fault_10_a_source_inside_the_store(store):
     assert len(tree(store)) == 1
 
 
+def test_what_is_adopted_is_durable(store):
+    path = store.put(POSTER, extension="jpg").path
+    store._index.database.execute("DELETE FROM objects")
+    assert store.parts.putting.adopt(path, "assets", "jpg", in_place=True).path == path
+    assert {entry.boot for entry in store._index.entries(path.stem)} == {""}  # else it would be that of this start
+
+
 # ---- move
 
 
