@@ -11,7 +11,16 @@ from cjm_media_storage.contents import Job
 from cjm_media_storage.errors import SourceChanged, SourceError, StoreBusy
 from cjm_media_storage.files import Disk
 from cjm_media_storage.ingest import SMALL, read_small
-from cjm_media_storage.storage import ContentStore, HashMismatch, NoSpace, PutItem, TooLarge, hash_bytes, hash_file
+from cjm_media_storage.storage import (
+    ContentStore,
+    HashMismatch,
+    NoSpace,
+    PutItem,
+    SizeMismatch,
+    TooLarge,
+    hash_bytes,
+    hash_file,
+)
 from cjm_media_storage.terms import check_terms
 
 
@@ -95,6 +104,38 @@ def test_fault_55_objects_of_a_group_have_their_mode_whatever_the_umask(tmp_path
             assert staged(store) == []
     finally:
         os.umask(before)
+
+
+def test_a_small_file_has_all_the_limits_that_any_content_has(store, film, tmp_path):
+    (tmp_path / "empty").touch()
+    items = [
+        PutItem(film, expected_size=7),
+        PutItem(film, expected_size=5),
+        PutItem(tmp_path / "empty", allow_empty=False),
+        PutItem(film, expected_size=6, allow_empty=False),
+    ]
+    errors = [type(outcome.error) for outcome in store.put_many(items)]
+    assert errors == [SizeMismatch, SizeMismatch, SourceError, type(None)]
+
+
+def test_a_known_file_whose_object_vanishes_is_not_stored_with_the_bytes_of_another(store, tmp_path, monkeypatch):
+    "The next file is read where its bytes were"
+    contents = [os.urandom(SMALL) for _ in range(2)]
+    for n, content in enumerate(contents):
+        (tmp_path / str(n)).write_bytes(content)
+    path, look = store.put(contents[0]).path, store.parts.putting.look
+    monkeypatch.setattr(store.parts.putting, "memo", None)
+
+    def vanishing(incoming, *args):
+        if incoming.name == str(tmp_path / "0") and not gone:
+            gone.append(path.unlink())
+        return look(incoming, *args)
+
+    gone = []
+    monkeypatch.setattr(store.parts.putting, "look", vanishing)
+    outcomes = list(store.put_many([tmp_path / "0", tmp_path / "1"], threads=1))
+    assert gone and [outcome.error for outcome in outcomes] == [None, None]
+    assert [store.read(hash_bytes(content), verify=True) == content for content in contents] == [True, True]
 
 
 def test_a_file_above_its_limit_stays_refused_though_the_memo_knows_it(film, tmp_path):

@@ -139,7 +139,7 @@ def test_without_durability_what_is_adopted_is_not_synced(recorded):
 def groups(store, contents, durability="batch"):
     "How many groups contents make, with one thread and tasks of one"
     calls.clear()
-    assert all(outcome.result.created for outcome in store.put_many(contents, durability=durability, threads=1))
+    assert all(outcome.result for outcome in store.put_many(contents, durability=durability, threads=1))
     return [name for name, _ in calls].count("commit")
 
 
@@ -160,6 +160,15 @@ def test_a_group_is_full_when_it_has_many_bytes_on_the_disk_or_in_memory(recorde
             (tmp_path / str(n)).write_bytes(content)
         contents = [tmp_path / str(n) for n in range(20)]
     assert groups(recorded, contents) > 1  # how many depends on how far its thread was
+
+
+def test_the_bytes_of_known_streams_are_counted(recorded, monkeypatch):
+    "They stay in memory until the group is stored, because they might be needed"
+    contents = [b"poster %d" % n for n in range(20)]
+    list(recorded.put_many(contents))
+    monkeypatch.setattr("cjm_media_storage.groups.GROUP_HELD", 50)
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 1)
+    assert groups(recorded, [PutItem(iter([content]), source="https://example.org") for content in contents]) > 1
 
 
 # ---- a disk that fails
@@ -384,6 +393,7 @@ def test_files_that_are_moved_or_inside_the_store(store, tmp_path):
     for follow, error in ((True, type(None)), (False, SourceError)):
         (outcome,) = store.put_many([link], follow_symlinks=follow)
         assert type(outcome.error) is error
+    assert store.sources(hash_bytes(b"a poster")) == []  # no name of an object is where it comes from
 
 
 @pytest.mark.parametrize("size", [1000, SMALL + 1])
