@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+from contextlib import contextmanager
 
 import pytest
 from on_disk import memory_disk, staged, tree, unprivileged
@@ -260,22 +261,41 @@ def test_a_store_that_was_moved_away_is_no_failure_of_each_content(tmp_path):
         (tmp_path / "elsewhere").rename(store.root)
 
 
-@pytest.mark.parametrize("disk", [Disk(), Disk(syncfs=False)], ids=["whole", "one by one"])
-def test_nor_is_one_that_is_moved_away_when_its_contents_are_staged(tmp_path, monkeypatch, disk):
-    write = Group.store
-
-    def moved(self):
-        for task in self.tasks:
-            task.result()
+@pytest.mark.parametrize("moment", ["staged", "locked"])
+def test_nor_is_one_that_is_moved_away_between_two_steps_of_its_second_group(
+    tmp_path, monkeypatch, small_groups, moment
+):
+    @contextmanager
+    def moved(name):
+        reached.append(name)
+        if reached.count(moment) < 2 or name != moment:
+            yield
+            return
         store.root.rename(tmp_path / "elsewhere")
         try:
-            write(self)
+            yield
         finally:
             (tmp_path / "elsewhere").rename(store.root)
 
-    monkeypatch.setattr(Group, "store", moved)
-    with ContentStore(tmp_path / "store", disk=disk) as store, pytest.raises(StoreUnavailable):
-        list(store.put_many([b"a poster"]))
+    @contextmanager
+    def locked():
+        with shared(), moved("locked"):
+            yield
+
+    def staged(self):
+        for task in self.tasks:
+            task.result()
+        with moved("staged"):
+            write(self)
+
+    write, reached = Group.store, []
+    monkeypatch.setattr(Group, "store", staged)
+    with ContentStore(tmp_path / "store", disk=Disk(syncfs=False)) as store:
+        shared = store.parts.lock.shared
+        monkeypatch.setattr(store.parts.lock, "shared", locked)
+        with pytest.raises(StoreUnavailable):
+            list(store.put_many([b"poster %d" % n for n in range(6)]))
+        assert reached[:3] == ["staged", "locked", "staged"]
 
 
 # ---- what fails alone
@@ -605,21 +625,29 @@ def test_fault_24_somebody_else_is_faster_and_calls_it_by_another_extension(stor
     assert result.path.suffix == ".png"
 
 
-def test_a_program_without_a_standard_input_leaks_no_descriptor(tmp_path, program):
+def test_a_program_without_a_standard_input_syncs_as_any_other_and_leaks_no_descriptor(tmp_path, program):
     "Descriptor 0 is one like any other there"
     said = program(
         """
         import os, sys
+        from cjm_media_storage.files import Disk
         from cjm_media_storage.storage import ContentStore
 
-        with ContentStore(sys.argv[1]) as store:
+        class Recorder(Disk):
+            def sync_filesystem(self, fd):
+                synced.append(fd)
+                super().sync_filesystem(fd)
+
+        synced = []
+        with ContentStore(sys.argv[1], disk=Recorder()) as store:
             list(store.put_many([b"the first opens what stays open"]))
             os.close(0)
+            synced.clear()
             before = os.listdir("/proc/self/fd")
             for n in range(3):
                 list(store.put_many([b"poster %d" % n]))
-            print(os.listdir("/proc/self/fd") == before)
+            print(os.listdir("/proc/self/fd") == before, synced)
         """,
         tmp_path / "store",
     )
-    assert said == "True"
+    assert said == "True [0, 0, 0, 0, 0, 0]"  # bytes and names of each
