@@ -34,7 +34,7 @@ LEFT_OUT = "slow"  # Marks of tests that take long, or that few machines can run
 TESTS = {  # Module: the test files that are to notice
     "hashing": ["hashing", "executors"],
     "paths": ["paths", "hostile", "layout"],
-    "files": ["files", "layout", "ingest"],
+    "files": ["files", "layout", "ingest", "arrivals"],
     "ingest": ["ingest", "putting", "content", "groups"],
     "putting": ["putting", "ingest", "content", "groups"],
     "contents": ["contents", "groups"],
