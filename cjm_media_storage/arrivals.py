@@ -132,7 +132,7 @@ class Arrivals:
         except (OSError, ValueError):
             return  # its reading will say why
         if stats.S_ISREG(stat.st_mode):
-            job.alone, job.stat, job.name = folder.inside, stat, content
+            job.alone, job.stat, job.name, job.extension = folder.inside, stat, content, extension_of(name)
             job.room = stat.st_size + 1 if stat.st_size <= SMALL else 0
             if terms.limits is not NO_LIMITS:
                 terms.limits.check_size(content, stat.st_size, end=True)
@@ -148,7 +148,7 @@ class Arrivals:
         "The folder of `path`, which most others of the task share"
         cut = path.rfind("/") + 1
         above, name = path[:cut], path[cut:]
-        if os.name == "nt" or name in ("", os.curdir, os.pardir):
+        if os.name == "nt":
             above, name = os.path.split(os.path.abspath(path))
         folder = folders.get(above)
         if folder is None:
@@ -183,8 +183,7 @@ class Arrivals:
         assert terms is not None and stat is not None
         if terms.limits is not NO_LIMITS:
             terms.limits.check_hash(hash)
-        extension = extension_of(name if os.sep == "/" else os.path.basename(name))
-        job.took(Incoming(name, extension, hash, stat.st_size, data, None, "copy", stat))
+        job.took(Incoming(name, job.extension, hash, stat.st_size, data, None, "copy", stat))
 
     def read(
         self,

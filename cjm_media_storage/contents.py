@@ -64,6 +64,7 @@ class Job:
     stat: os.stat_result | None = None  # Of a file, before it was read
     room: int = 0  # Bytes of memory in which a file can be read at once; 0 if it is too large
     name: str = ""  # The path of a file, as it was given
+    extension: str = ""  # Of its name
     location: str | bytes | None = None  # Of a file that is its own source
     began: int = 0  # Nanoseconds since 1970, when its reading began; 0 if it was not read
     incoming: Incoming | None = None

@@ -32,6 +32,18 @@ def memory_disk(folder, size):
 
 
 @contextmanager
+def sharing_disk(folder):
+    "A file system, in a new folder of `folder`, whose files can share blocks"
+    if shutil.which("mkfs.xfs") is None:
+        pytest.skip("mkfs.xfs is not installed")
+    with (folder / "disk").open("wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", folder / "disk"], check=True)
+    with mounted(folder / "mounted", "-o", "loop", folder / "disk") as mount:
+        yield mount
+
+
+@contextmanager
 def unprivileged():
     "Permissions count in this block, also when the tests run as root"
     root = os.geteuid() == 0

@@ -5,9 +5,23 @@ import os
 import pytest
 from on_disk import staged
 
-from cjm_media_storage.errors import SourceChanged, SourceError
+from cjm_media_storage import memo as memo_module
+from cjm_media_storage.arrivals import Arrivals
+from cjm_media_storage.contents import Job
+from cjm_media_storage.errors import SourceChanged, SourceError, StoreBusy
+from cjm_media_storage.files import Disk
 from cjm_media_storage.ingest import SMALL, read_small
-from cjm_media_storage.storage import ContentStore, PutItem, TooLarge, hash_file
+from cjm_media_storage.storage import (
+    ContentStore,
+    HashMismatch,
+    NoSpace,
+    PutItem,
+    SizeMismatch,
+    TooLarge,
+    hash_bytes,
+    hash_file,
+)
+from cjm_media_storage.terms import check_terms
 
 
 @pytest.fixture
@@ -92,9 +106,122 @@ def test_fault_55_objects_of_a_group_have_their_mode_whatever_the_umask(tmp_path
         os.umask(before)
 
 
+def test_a_small_file_has_all_the_limits_that_any_content_has(store, film, tmp_path):
+    (tmp_path / "empty").touch()
+    items = [
+        PutItem(film, expected_size=7),
+        PutItem(film, expected_size=5),
+        PutItem(tmp_path / "empty", allow_empty=False),
+        PutItem(film, expected_size=6, allow_empty=False),
+    ]
+    errors = [type(outcome.error) for outcome in store.put_many(items)]
+    assert errors == [SizeMismatch, SizeMismatch, SourceError, type(None)]
+
+
+def test_a_known_file_whose_object_vanishes_is_not_stored_with_the_bytes_of_another(store, tmp_path, monkeypatch):
+    "The next file is read where its bytes were"
+    contents = [os.urandom(SMALL) for _ in range(2)]
+    for n, content in enumerate(contents):
+        (tmp_path / str(n)).write_bytes(content)
+    path, look = store.put(contents[0]).path, store.parts.putting.look
+    monkeypatch.setattr(store.parts.putting, "memo", None)
+
+    def vanishing(incoming, *args):
+        if incoming.name == str(tmp_path / "0") and not gone:
+            gone.append(path.unlink())
+        return look(incoming, *args)
+
+    gone = []
+    monkeypatch.setattr(store.parts.putting, "look", vanishing)
+    outcomes = list(store.put_many([tmp_path / "0", tmp_path / "1"], threads=1))
+    assert gone and [outcome.error for outcome in outcomes] == [None, None]
+    assert [store.read(hash_bytes(content), verify=True) == content for content in contents] == [True, True]
+
+
 def test_a_file_above_its_limit_stays_refused_though_the_memo_knows_it(film, tmp_path):
     with ContentStore(tmp_path / "store") as store:
         store.put(film)
         [outcome] = store.put_many([PutItem(film, max_size=1, source="another")])
         assert isinstance(outcome.error, TooLarge) and outcome.result is None
         assert [source.location for source in store.sources(hash_file(film))] == [str(film)]
+
+
+@pytest.fixture
+def known(store, film, monkeypatch):
+    "A film that is in the store, and in its memo"
+    monkeypatch.setattr(memo_module, "RACY", 0)
+    assert [outcome.result.created for outcome in store.put_many([film])] == [True]
+    return film
+
+
+def test_a_known_file_is_known_by_its_own_name_only(store, known, monkeypatch):
+    "A name that ends in a slash is a folder's, here as in `put`"
+    monkeypatch.chdir(known.parent)
+    outcomes = list(store.put_many([f"{known}/", "film.mkv/", "", ".", "..", "film.mkv"]))
+    assert [type(outcome.error) for outcome in outcomes] == [*[SourceError] * 5, type(None)]
+
+
+def test_a_known_file_with_another_hash_than_expected_is_refused_unread(store, known, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.arrivals.read_small", None)
+    [outcome] = store.put_many([PutItem(known, expected_hash=hash_bytes(b"another"))])
+    assert isinstance(outcome.error, HashMismatch)
+
+
+def test_fault_10_an_object_is_no_source_of_itself_though_the_memo_knows_it(store, known):
+    stored = store.path(hash_file(known))
+    store.put(stored)  # remembered from now on
+    [outcome] = store.put_many([stored])
+    assert not outcome.result.created
+    assert [source.location for source in store.sources(outcome.result.hash)] == [str(known)]
+
+
+def test_the_extension_is_that_of_the_name_in_whatever_folder(store, here):
+    "A mirror of a site may have a folder `http:`, and whoever writes two slashes after it means a file all the same"
+    (here / "http:" / "films").mkdir(parents=True)
+    path = "http://films/one#two.mkv"
+    (here / path).write_bytes(b"a film")
+    [outcome] = store.put_many([path])
+    assert (outcome.result.extension, store.put(path).extension) == ("mkv", "mkv")
+
+
+def test_a_store_that_fails_is_not_asked_again(store, monkeypatch):
+    "Each content would fail, too, after it has waited for as long"
+    asked = []
+
+    def busy(content, terms):
+        asked.append(content)
+        raise StoreBusy("index.db")
+
+    monkeypatch.setattr(store.parts.putting, "put", busy)
+    arrivals = Arrivals(store.parts.putting, "full")
+    with pytest.raises(StoreBusy):
+        arrivals.receive([Job(b"a film", b"a film", check_terms())])
+    arrivals.receive([Job(b"a poster", b"a poster", check_terms())])
+    assert asked == [b"a film"]
+
+
+class FullOnce(Disk):
+    "A disk that has no room for one write, and then some again"
+
+    def write(self, fd, data):
+        if full:
+            raise full.pop()
+        super().write(fd, data)
+
+
+full = []
+
+
+def test_fault_20_what_found_no_room_is_not_stored_with_the_bytes_of_another(tmp_path):
+    "The next files are read where its bytes were held"
+    contents = [os.urandom(SMALL) for _ in range(3)]
+    names = [tmp_path / str(n) for n in range(3)]
+    for path, content in zip(names, contents, strict=True):
+        path.write_bytes(content)
+    with ContentStore(tmp_path / "store", disk=FullOnce()) as store:
+        store.put(b"the first makes what there is once")
+        full.append(NoSpace("staged file"))
+        outcomes = list(store.put_many(names, threads=1))
+        assert [type(outcome.error) for outcome in outcomes] == [NoSpace, type(None), type(None)]
+        assert [store.read(hash_bytes(content), verify=True) for content in contents[1:]] == contents[1:]
+        assert (len(store), staged(store)) == (3, [])

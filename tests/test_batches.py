@@ -9,6 +9,8 @@ import pytest
 from memory import peak_of
 from on_disk import staged, tree
 
+from cjm_media_storage.batches import Batch
+from cjm_media_storage.groups import Group
 from cjm_media_storage.storage import BatchProgress, ContentStore, CorruptDatabase, StoreClosed, hash_bytes
 
 DURABILITIES = ["full", "batch", "none"]
@@ -72,7 +74,7 @@ def test_contents_are_pulled_as_they_are_needed(store, small_groups, durability)
     assert pulled == []
     for count in range(1, 100):
         next(outcomes)
-        assert len(pulled) <= count + 3 * 10
+        assert len(pulled) <= count + 2 * 10
     outcomes.close()
     assert staged(store) == []
 
@@ -109,6 +111,31 @@ def test_a_group_is_stored_while_the_next_is_slow_to_come(store, small_groups):
     assert seen[0] >= 20
 
 
+def test_the_next_group_is_received_while_one_is_stored(store, small_groups, monkeypatch):
+    write, pulled, waited = Group.store, threading.Event(), []
+
+    def patient(self):
+        waited.append(pulled.wait(PATIENCE))
+        write(self)
+
+    def contents():
+        yield from posters(10)
+        pulled.set()
+        yield b"of the next group"
+
+    monkeypatch.setattr(Group, "store", patient)
+    assert [outcome.error for outcome in store.put_many(contents())] == [None] * 11
+    assert waited == [True, True]
+
+
+def test_whoever_counts_what_is_stored_is_told_before_it_is_reported(store):
+    told = []
+    batch = Batch(store.parts.putting, {}, stored=told.append)
+    for outcome in batch.put([*posters(3), "gone.jpg"]):
+        assert outcome.result is None or told[-1] is outcome.result
+    assert len(told) == 3
+
+
 # ---- progress
 
 
@@ -137,6 +164,43 @@ def test_whoever_stops_early_leaves_staging_clean(store, small_groups, durabilit
     assert len(store) < 100
     assert all(hash in store for hash in reported)
     assert len(list(store.put_many(posters(100)))) == len(store) == 100
+
+
+def test_what_was_not_begun_when_somebody_stops_is_not_stored(store, small_groups, monkeypatch):
+    write, stopped = Group.store, []
+
+    def patient(self):
+        if stopped:
+            stopped.append(self.stop.wait(PATIENCE))
+        else:
+            stopped.append(False)
+        write(self)
+
+    monkeypatch.setattr(Group, "store", patient)
+    outcomes = store.put_many(iter(posters(20)))
+    next(outcomes)
+    outcomes.close()
+    assert (stopped, len(store), staged(store)) == ([False, True], 10, [])
+
+
+def test_nothing_is_asked_for_once_the_contents_have_raised(store, small_groups):
+    "Though they could go on, as no generator can"
+    numbers = itertools.count()
+
+    class Breaking:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if (n := next(numbers)) == 15:
+                raise ConnectionResetError("the provider hung up")
+            if n > 20:
+                raise StopIteration
+            return b"poster %d" % n
+
+    with pytest.raises(ConnectionResetError):
+        list(store.put_many(Breaking()))
+    assert (len(store), next(numbers)) == (15, 16)
 
 
 def test_what_the_contents_raise_is_raised_when_all_before_it_is_reported(store, small_groups):

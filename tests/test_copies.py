@@ -3,11 +3,10 @@
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from on_disk import memory_disk, mounted
+from on_disk import memory_disk, sharing_disk
 
 from cjm_media_storage.copies import LINK_MODES, Copies, look
 from cjm_media_storage.errors import LinkModeUnavailable
@@ -67,13 +66,7 @@ def test_each_mode_gives_what_it_says(store, films, poster, mode):
 
 
 def test_fault_39_on_a_file_system_with_reflinks_auto_takes_one(tmp_path):
-    if shutil.which("mkfs.xfs") is None:
-        pytest.skip("mkfs.xfs is not installed")
-    with (tmp_path / "disk").open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", tmp_path / "disk"], check=True)
-    mount = mounted(tmp_path / "mounted", "-o", "loop", tmp_path / "disk")
-    with mount as folder, ContentStore(folder / "store") as store:
+    with sharing_disk(tmp_path) as folder, ContentStore(folder / "store") as store:
         film = store.put(os.urandom(300_000)).hash
         used = {mode: publish(Copies(store), film, folder / f"{mode}.mkv", mode) for mode in ("auto", *LINK_MODES)}
         assert used == {"auto": "reflink"} | {mode: mode for mode in LINK_MODES}

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from on_disk import Place, memory_disk, unprivileged
+from on_disk import Place, memory_disk, sharing_disk, unprivileged
 
 import cjm_media_storage
+from cjm_media_storage import files
 from cjm_media_storage.files import DISK, Disk, NoHardLink, copy_aside, disk_errors
 from cjm_media_storage.storage import NoSpace, ReadOnlyStore
 
@@ -71,6 +72,9 @@ def test_where_nothing_may_be_written_every_call_says_so(place, disk):
                 call()
         with pytest.raises((ReadOnlyStore, NoHardLink)):  # Linux may protect files of others from further names
             disk.link(file, other)
+        if disk.rename_flags:
+            with pytest.raises(ReadOnlyStore):
+                disk.exchange(file, folder)
         assert not disk.remove_folder(folder)
 
 
@@ -98,6 +102,33 @@ def test_a_full_disk_says_so_and_what_was_written_by_halves_is_written_on(open_f
     assert (open_folder / "poster.jpg").read_bytes() == b"a poster"
 
 
+def test_a_disk_that_is_full_only_when_it_is_synced_says_so(tmp_path, monkeypatch):
+    "As one on a network, or one that promises room before it looks"
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "syncfs", full)
+    with (tmp_path / "a").open("wb") as file, pytest.raises(NoSpace):
+        DISK.sync_filesystem(file.fileno())
+
+
+def test_a_staged_file_is_new_and_its_makers_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        os.close(DISK.create(tmp_path / "a"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o600
+    with pytest.raises(FileExistsError):
+        DISK.create(tmp_path / "a")
+
+
+def test_what_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        DISK.write(-1, b"a poster")
+
+
 def test_what_cannot_be_linked_or_copied_inside_the_kernel_is_told(open_folder, tmp_path):
     (tmp_path / "a").write_bytes(b"a poster")
     with memory_disk(open_folder, "1m"):
@@ -118,6 +149,28 @@ def test_what_cannot_be_linked_or_copied_inside_the_kernel_is_told(open_folder, 
     os.close(write)
     with pytest.raises(OSError, match="Bad file descriptor"):
         DISK.copy(-1, -1, 8)
+
+
+def test_a_full_disk_says_so_where_the_kernel_copies(open_folder):
+    with memory_disk(open_folder, "64k"):
+        (open_folder / "film.mkv").touch()
+        os.truncate(open_folder / "film.mkv", 1 << 20)  # nothing of it is kept yet
+        with (
+            (open_folder / "film.mkv").open("rb") as film,
+            open(DISK.create(open_folder / "copy.mkv"), "wb") as copy,
+            pytest.raises(NoSpace),
+        ):
+            while DISK.copy(film.fileno(), copy.fileno(), 1 << 20):
+                pass
+
+
+@pytest.mark.parametrize("disk", [DISK, Disk(reflink=False)], ids=["", "switched off"])
+def test_blocks_are_shared_where_the_file_system_can(tmp_path, disk):
+    with sharing_disk(tmp_path) as folder:
+        (folder / "film.mkv").write_bytes(b"a film")
+        with (folder / "film.mkv").open("rb") as film, open(disk.create(folder / "copy.mkv"), "wb") as copy:
+            done = disk.clone(film.fileno(), copy.fileno())
+        assert (done, (folder / "copy.mkv").read_bytes()) == ((True, b"a film") if disk.reflink else (False, b""))
 
 
 def test_a_symbolic_link_is_made_where_its_name_is_free(tmp_path):
@@ -235,6 +288,12 @@ def test_files_that_may_only_be_read_are_synced_and_others_are_told(open_folder)
         DISK.sync_file(open_folder / "object")
         with pytest.raises(ReadOnlyStore):
             DISK.sync_file(open_folder / "private")
+
+
+def test_what_is_no_folder_is_not_synced_as_one(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(NotADirectoryError):
+        DISK.sync_folder(tmp_path / "a")
 
 
 def test_only_an_empty_folder_is_removed(tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+from contextlib import contextmanager
 
 import pytest
 from on_disk import memory_disk, staged, tree, unprivileged
@@ -11,6 +12,7 @@ from recording import Recorder, calls
 from cjm_media_storage import kernel
 from cjm_media_storage import memo as memo_module
 from cjm_media_storage.files import Disk
+from cjm_media_storage.groups import Group
 from cjm_media_storage.ingest import SMALL
 from cjm_media_storage.staging import Staging, boot_id
 from cjm_media_storage.storage import (
@@ -125,6 +127,51 @@ def test_without_durability_nothing_is_synced(recorded):
     assert {entry.boot for entry in recorded._index.select("digest <> ''")} == {"", boot_id()}
 
 
+def test_without_durability_what_is_adopted_is_not_synced(recorded):
+    recorded.put(b"a poster")
+    recorded._index.database.execute("DELETE FROM objects")
+    results, order = check_order(recorded, [b"a poster"], durability="none")
+    assert (results[0].created, order) == (True, ["write", "commit", "acknowledge"])
+
+
+# ---- when a group is full
+
+
+def groups(store, contents, durability="batch"):
+    "How many groups contents make, with one thread and tasks of one"
+    calls.clear()
+    assert all(outcome.result for outcome in store.put_many(contents, durability=durability, threads=1))
+    return [name for name, _ in calls].count("commit")
+
+
+@pytest.mark.parametrize("durability, expected", [("batch", 2), ("none", 4)])
+def test_where_nobody_waits_for_the_disk_groups_are_smaller(recorded, monkeypatch, durability, expected):
+    for name, size in (("groups.GROUP_ITEMS", 10), ("groups.UNSYNCED_ITEMS", 5), ("batches.ITEMS_PER_TASK", 1)):
+        monkeypatch.setattr(f"cjm_media_storage.{name}", size)
+    assert groups(recorded, [b"poster %d" % n for n in range(20)], durability) == expected
+
+
+@pytest.mark.parametrize("size", ["GROUP_BYTES", "GROUP_HELD"])
+def test_a_group_is_full_when_it_has_many_bytes_on_the_disk_or_in_memory(recorded, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(f"cjm_media_storage.groups.{size}", 50)
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 1)
+    contents = [b"poster %d" % n for n in range(20)]
+    if size == "GROUP_BYTES":
+        for n, content in enumerate(contents):
+            (tmp_path / str(n)).write_bytes(content)
+        contents = [tmp_path / str(n) for n in range(20)]
+    assert groups(recorded, contents) > 1  # how many depends on how far its thread was
+
+
+def test_the_bytes_of_known_streams_are_counted(recorded, monkeypatch):
+    "They stay in memory until the group is stored, because they might be needed"
+    contents = [b"poster %d" % n for n in range(20)]
+    list(recorded.put_many(contents))
+    monkeypatch.setattr("cjm_media_storage.groups.GROUP_HELD", 50)
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 1)
+    assert groups(recorded, [PutItem(iter([content]), source="https://example.org") for content in contents]) > 1
+
+
 # ---- a disk that fails
 
 fails = {}  # The calls that fail, and how many of them go well before
@@ -214,6 +261,43 @@ def test_a_store_that_was_moved_away_is_no_failure_of_each_content(tmp_path):
         (tmp_path / "elsewhere").rename(store.root)
 
 
+@pytest.mark.parametrize("moment", ["staged", "locked"])
+def test_nor_is_one_that_is_moved_away_between_two_steps_of_its_second_group(
+    tmp_path, monkeypatch, small_groups, moment
+):
+    @contextmanager
+    def moved(name):
+        reached.append(name)
+        if reached.count(moment) < 2 or name != moment:
+            yield
+            return
+        store.root.rename(tmp_path / "elsewhere")
+        try:
+            yield
+        finally:
+            (tmp_path / "elsewhere").rename(store.root)
+
+    @contextmanager
+    def locked():
+        with shared(), moved("locked"):
+            yield
+
+    def staged(self):
+        for task in self.tasks:
+            task.result()
+        with moved("staged"):
+            write(self)
+
+    write, reached = Group.store, []
+    monkeypatch.setattr(Group, "store", staged)
+    with ContentStore(tmp_path / "store", disk=Disk(syncfs=False)) as store:
+        shared = store.parts.lock.shared
+        monkeypatch.setattr(store.parts.lock, "shared", locked)
+        with pytest.raises(StoreUnavailable):
+            list(store.put_many([b"poster %d" % n for n in range(6)]))
+        assert reached[:3] == ["staged", "locked", "staged"]
+
+
 # ---- what fails alone
 
 
@@ -283,7 +367,7 @@ def test_fault_12_a_file_of_a_group_that_changes_while_it_is_read(store, tmp_pat
 
 @pytest.mark.parametrize("disk", [Disk(**way) for way in WAYS], ids=str)
 def test_fault_24_the_same_bytes_many_times_in_a_group(tmp_path, disk):
-    items = [b"a poster", PutItem(b"a poster", namespace="actors"), b"a poster", PutItem(b"a poster", extension="jpg")]
+    items = [b"a poster", PutItem(b"a poster", namespace="actors"), PutItem(b"a poster", extension="jpg"), b"a poster"]
     with ContentStore(tmp_path / "store", disk=disk) as store:
         results = [outcome.result for outcome in store.put_many(items * 3)]
         assert [result.created for result in results] == [True, True] + [False] * 10
@@ -307,7 +391,8 @@ def test_fault_30_a_group_heals_and_adopts_and_brings_back_from_the_trash(tmp_pa
         assert [result.link_mode for result in results] == ["copy", "none", "copy", "copy", "copy"]
         assert all(store.read(hash_bytes(content), verify=True) == content for content in contents)
         assert [path.read_bytes() for path in (store.root / ".store" / "quarantine").iterdir()] == [b"WRONG"]
-        assert (len(store.trash), list((store.root / ".store" / "trash").rglob("*.*"))) == (0, [])
+        trash = [path for path in (store.root / ".store" / "trash").rglob("*") if path.is_file()]
+        assert (len(store.trash), trash) == (0, [])
         assert (len(tree(store)), staged(store)) == (5, [])
 
 
@@ -328,6 +413,7 @@ def test_files_that_are_moved_or_inside_the_store(store, tmp_path):
     for follow, error in ((True, type(None)), (False, SourceError)):
         (outcome,) = store.put_many([link], follow_symlinks=follow)
         assert type(outcome.error) is error
+    assert store.sources(hash_bytes(b"a poster")) == []  # no name of an object is where it comes from
 
 
 @pytest.mark.parametrize("size", [1000, SMALL + 1])
@@ -513,3 +599,55 @@ def test_what_a_location_gave_last_in_a_group_is_its_newest(store, known):
     contents = [PutItem(b"a poster", source=url), PutItem(b"a newer poster", source=url)]
     assert all(outcome.result for outcome in store.put_many(contents))
     assert [source.hash for source in store.find_by_source(url)] == [hash_bytes(item.content) for item in contents]
+
+
+def test_the_source_of_a_file_has_the_extension_that_it_has_there(store, tmp_path):
+    for name in ("film.mkv", "still"):
+        (tmp_path / name).write_bytes(name.encode())
+    list(store.put_many([tmp_path / "film.mkv", PutItem(tmp_path / "still", extension="png")]))
+    for name, extension in (("film.mkv", "mkv"), ("still", "png")):
+        assert [source.extension for source in store.sources(hash_bytes(name.encode()))] == [extension]
+
+
+def test_fault_24_somebody_else_is_faster_and_calls_it_by_another_extension(store, monkeypatch):
+    "Between the look at what is there, and the commit"
+    unsaid = store._index.unsaid
+
+    def faster(*args):
+        with ContentStore(store.root) as other:
+            assert other.put(b"a poster", extension="png").created
+        return unsaid(*args)
+
+    monkeypatch.setattr(store._index, "unsaid", faster)
+    (outcome,) = store.put_many([PutItem(b"a poster", extension="jpg")])
+    result = outcome.result
+    assert (result.created, result.extension, result.path) == (False, "png", store.path(result.hash))
+    assert result.path.suffix == ".png"
+
+
+def test_a_program_without_a_standard_input_syncs_as_any_other_and_leaks_no_descriptor(tmp_path, program):
+    "Descriptor 0 is one like any other there"
+    said = program(
+        """
+        import os, sys
+        from cjm_media_storage.files import Disk
+        from cjm_media_storage.storage import ContentStore
+
+        class Recorder(Disk):
+            def sync_filesystem(self, fd):
+                synced.append(fd)
+                super().sync_filesystem(fd)
+
+        synced = []
+        with ContentStore(sys.argv[1], disk=Recorder()) as store:
+            list(store.put_many([b"the first opens what stays open"]))
+            os.close(0)
+            synced.clear()
+            before = os.listdir("/proc/self/fd")
+            for n in range(3):
+                list(store.put_many([b"poster %d" % n]))
+            print(os.listdir("/proc/self/fd") == before, synced)
+        """,
+        tmp_path / "store",
+    )
+    assert said == "True [0, 0, 0, 0, 0, 0]"  # bytes and names of each

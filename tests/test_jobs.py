@@ -42,6 +42,8 @@ def test_the_same_work_is_found_under_any_path_the_newest_first(storage, jobs):
     rows = [processing_row(n, created_at=float(n)) for n in range(3)]
     storage.save_many([*rows, processing_row(3, config_hash=""), processing_row(4, action="cut")])
     assert [row.job_id for row in jobs.same(work(processing_row(9)))] == ["job_2", "job_1", "job_0"]
+    storage.save_many([processing_row(5, job_id="later", created_at=2.0)])
+    assert [row.job_id for row in jobs.same(work(processing_row(9)))][:2] == ["later", "job_2"]  # of one time
     assert jobs.same(work(processing_row(config_hash=""))) == []
     assert len({work(row).key for row in rows}) == 1
     assert jobs.get("job_1") == rows[1] and jobs.get("none") is None

@@ -287,13 +287,14 @@ def test_fault_20_full_disk(tmp_path, what):
             assert not hidden_folder(films.sound).exists()
 
 
-def test_fault_41_a_read_only_database_serves_and_computes_nothing(place):
+def test_fault_41_a_read_only_database_serves_and_computes_nothing(place, tmp_path):
     films = Films(place.path, place.path / "results.db")
     with films.storage:
         films.get()
     with place.read_only(), MediaProcessingStorage(place.path / "results.db") as films.storage:
         assert films.never().why == "cached"
-        for options in ({"force": True}, {"output_path": place.path / "other.wav"}):
+        writable = {"force": True, "output_path": tmp_path / "other.wav"}
+        for options in ({"force": True}, {"output_path": place.path / "other.wav"}, writable):
             with pytest.raises(ReadOnlyStore):
                 films.get(lambda path: pytest.fail("it was computed"), **options)
 

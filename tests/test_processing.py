@@ -100,6 +100,14 @@ def test_a_hit_needs_all_four(storage, change):
     assert storage.get_cached(**asked | {change: D}) is None
 
 
+@pytest.mark.parametrize("change", ["action", "input_hash", "config_hash"])
+def test_finding_by_content_needs_all_three(storage, change):
+    storage.save_many([processing_row()])
+    asked = {"action": "convert", "input_hash": A, "config_hash": B}
+    assert storage.find(**asked).job_id == "job_0"
+    assert storage.find(**asked | {change: D}) is None
+
+
 def test_a_job_without_config_hash_is_never_a_hit(storage):
     storage.save_many(processing_row(0, job_id=f"job_{n}", config_hash="") for n in range(5))
     assert len(storage) == 5
@@ -177,6 +185,17 @@ def test_a_replaced_job_may_come_back(storage):
     assert storage.delete("job_0") == 1
     assert storage.get_by_job_id("job_0") is None and storage.get_by_job_id("job_1")
     assert (storage.delete("job_1"), storage.delete("job_1")) == (1, 0)
+
+
+def test_history_holds_what_was_replaced_and_nothing_else(storage):
+    "A copy of a current job there would go on naming files that the job itself names no more"
+    others = {"action": "cut", "input_path": "/other.wav", "config_hash": D}
+    rows = [processing_row(), *(processing_row(job_id=name, **{name: other}) for name, other in others.items())]
+    storage.save_many([*rows, processing_row(job_id="history", config_hash=""), *rows])
+    replaced = "SELECT job_id FROM replaced_jobs"
+    assert storage._database.fetch(replaced) == []
+    storage.save_many([processing_row(job_id="newer")])
+    assert storage._database.fetch(replaced) == [("job_0",)]
 
 
 def test_find_uses_an_index(on_file):

@@ -75,6 +75,13 @@ def test_fault_10_a_source_inside_the_store(store):
     assert len(tree(store)) == 1
 
 
+def test_what_is_adopted_is_durable(store):
+    path = store.put(POSTER, extension="jpg").path
+    store._index.database.execute("DELETE FROM objects")
+    assert store.parts.putting.adopt(path, "assets", "jpg", in_place=True).path == path
+    assert {entry.boot for entry in store._index.entries(path.stem)} == {""}  # else it would be that of this start
+
+
 # ---- move
 
 
@@ -299,6 +306,13 @@ def test_a_row_that_is_wrong_of_the_time_is_corrected_when_the_bytes_are_put_aga
     os.utime(result.path, ns=(7, 7))
     assert not store.put(b"a poster").created
     assert list(store._index.database.fetch("SELECT mtime_ns FROM objects")) == [(7,)]
+
+
+def test_a_row_that_is_wrong_of_the_time_is_corrected_when_the_bytes_are_put_elsewhere(store):
+    "Else they would be read again by whoever asks next"
+    os.utime(store.put(b"a poster").path, ns=(7, 7))
+    assert store.put(b"a poster", namespace="actors").created
+    assert list(store._index.database.fetch("SELECT mtime_ns FROM objects ORDER BY id")) == [(7,), (7,)]
 
 
 def test_what_one_namespace_lost_is_read_from_another_after_an_unclean_stop(store):

@@ -353,6 +353,8 @@ def test_find_by_content(kind, storage):
     path = kind.paths[0]
     storage.save_many(kind.row(n, created_at=n, **{path: f"/moved/{n}.wav"}) for n in range(3))
     assert getattr(kind.find(storage, kind.row()), path) == "/moved/2.wav"
+    storage.save_many([kind.row(3, created_at=2, **{path: "/moved/later.wav"})])
+    assert getattr(kind.find(storage, kind.row()), path) == "/moved/later.wav"  # of the same time, the later id
     assert kind.find(storage, kind.row(**{kind.hashes[0]: D})) is None
     assert kind.find(storage, kind.row(config_hash=D)) is None
 

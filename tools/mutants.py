@@ -34,17 +34,21 @@ LEFT_OUT = "slow"  # Marks of tests that take long, or that few machines can run
 TESTS = {  # Module: the test files that are to notice
     "hashing": ["hashing", "executors"],
     "paths": ["paths", "hostile", "layout"],
-    "files": ["files", "layout", "ingest"],
+    "files": ["files", "layout", "ingest", "arrivals"],
     "ingest": ["ingest", "putting", "content", "groups"],
-    "putting": ["putting", "ingest", "content"],
+    "putting": ["putting", "ingest", "content", "groups"],
     "contents": ["contents", "groups"],
     "arrivals": ["arrivals", "groups"],
-    "groups": ["groups"],
+    "groups": ["groups", "batches"],
+    "batches": ["batches", "groups"],
+    "terms": ["terms", "content", "putting"],
+    "duplicating": ["duplicating", "ingest"],
     "keeping": ["keeping", "content", "collecting"],
     "collecting": ["collecting"],
     "records": ["records", "journal", "processing"],
     "analysis": ["analysis", "records"],
-    "processing": ["processing", "jobs", "making"],
+    "jobs": ["jobs", "making"],
+    "processing": ["processing", "jobs", "making", "records"],
 }
 
 COMPARISONS = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="}
@@ -218,13 +222,17 @@ def changes(text):
 
 
 def shown(text, change):
-    "The changed lines, before and after"
+    "The changed lines, before and after; of a text of many lines, those that differ"
     *_, start, end, other = change
     data = text.encode()
     first = data.rfind(b"\n", 0, start) + 1
     last = data.find(b"\n", end)
-    before, after = data[first:last], data[first:start] + other.encode() + data[end:last]
-    return [" ".join(each.decode().split()) for each in (before, after)]
+    both = [part.splitlines() for part in (data[first:last], data[first:start] + other.encode() + data[end:last])]
+    for side in (0, -1):
+        while all(len(lines) > 1 for lines in both) and both[0][side] == both[1][side]:
+            for lines in both:
+                del lines[side]
+    return [" ".join(b" ".join(lines).decode().split()) for lines in both]
 
 
 GUARD = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && cd "$PWD" && exec "$@"'
