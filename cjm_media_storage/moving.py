@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .content import ContentStore
 from .duplicating import copy_and_hash
+from .engines import on_disk
 from .errors import SourceChanged, SourceError, UnsafePath
 from .files import DISK, Disk, NoHardLink
 from .handover import claim_place, is_retired, open_for_use, retire
@@ -341,6 +342,7 @@ def move_root(
         with ContentStore(old, create=False, memo=False, disk=disk) as opened:
             return move_root(opened, new, remove=remove, force=force, threads=threads, progress=progress)
     parts = store.parts
+    on_disk(parts.index.database, "move_root (move the folder itself, while nobody uses it)")
     copies = _Copies(store.root, new, parts.disk, parts.objects.folder_mode, threads, told)
     with parts.maintenance():
         claim_place(store.root, new, store.id, parts.disk, parts.objects.folder_mode)
