@@ -1291,6 +1291,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'cjm_media_storage/folder_trash.py'),
                                                 'cjm_media_storage.folder_trash.FolderTrash._remove': ( 'folder_trash.html#foldertrash._remove',
                                                                                                         'cjm_media_storage/folder_trash.py'),
+                                                'cjm_media_storage.folder_trash.FolderTrash._settle': ( 'folder_trash.html#foldertrash._settle',
+                                                                                                        'cjm_media_storage/folder_trash.py'),
                                                 'cjm_media_storage.folder_trash.FolderTrash._take_away': ( 'folder_trash.html#foldertrash._take_away',
                                                                                                            'cjm_media_storage/folder_trash.py'),
                                                 'cjm_media_storage.folder_trash.FolderTrash._unlink': ( 'folder_trash.html#foldertrash._unlink',

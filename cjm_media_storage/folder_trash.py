@@ -93,6 +93,10 @@ class FolderTrash(Trash):
         with held_still(self.still_held, [(path, place)], self._disk):
             super()._take_away(path, place)
 
+    def _settle(self) -> None:
+        super()._settle()
+        self.still_held()  # where nothing is on its way any more, nothing was written, and nobody was asked
+
     def forget(
         self,
         entry: Entry,  # As it was before its bytes were put again
