@@ -119,7 +119,8 @@ def add(
     """Add your files to a store: each is kept once, whatever its name.
 
     The store is made if it is missing: the one of --store, else ./media-store if there is none at or above this folder.
-    One in a bucket has its index where --database or MEDIA_STORAGE_DATABASE says. A new folder for many machines needs --database.
+    One in a bucket has its index where --database or MEDIA_STORAGE_DATABASE says.
+    A new folder for many machines needs --database, for its index on a server.
     Run it again at any time: what is known is not stored twice.
 
     \b

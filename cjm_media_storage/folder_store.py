@@ -20,7 +20,7 @@ from .files import DISK, Disk
 from .folder_trash import FolderObjects, FolderTrash
 from .index import Index
 from .layout import INDEX, create_note, holds_objects, index_note, open_root
-from .memo import Memo
+from .memo import Memo, identity
 from .served_parts import OnServer, cache_folder
 
 # %% ../nbs/365_folder_store.ipynb #fb02f841
@@ -88,7 +88,7 @@ class FolderParts(OnServer):
             note = index_note(self.root)  # somebody else may have been first
         if note.get("index") != mine:
             raise self._is_not(note, where, mine)
-        self._mine, self._noted = mine, os.stat(self.root / INDEX)
+        self._mine, self._noted = mine, identity(os.stat(self.root / INDEX))
 
     def _is_not(
         self,
@@ -108,12 +108,16 @@ class FolderParts(OnServer):
 
     def _check_index(self) -> None:
         "Raise `StoreUnavailable` if another index keeps the store by now"
-        try:
-            same = os.path.samestat(os.stat(self.root / INDEX), self._noted)
-        except FileNotFoundError:
-            same = False
-        if not (same or index_note(self.root).get("index") == self._mine):
-            raise StoreUnavailable(os.fspath(self.root), "its index was replaced since it was opened")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            now = identity(
+                os.stat(self.root / INDEX)
+            )  # with its times: nobody has it open, so its inode may be used again
+            if now == self._noted:
+                return
+            if index_note(self.root).get("index") == self._mine:
+                self._noted = now
+                return
+        raise StoreUnavailable(os.fspath(self.root), "its index was replaced since it was opened")
 
     # ---- what is different
 

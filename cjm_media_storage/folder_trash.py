@@ -7,7 +7,6 @@ __all__ = ['Moves', 'held_still', 'FolderObjects', 'FolderTrash']
 
 # %% ../nbs/364_folder_trash.ipynb #a6cbf946
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -252,7 +252,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar=STORE_VARIABLE,
-        help="The store: a folder, or s3://…; else the nearest from here up. MEDIA_STORAGE_DATABASE: its index, if elsewhere.",
+        help="The store: a folder, or s3://…; MEDIA_STORAGE_DATABASE names an index elsewhere. Else the nearest from here up.",
         show_default=False,
     ),
 ]

@@ -1,16 +1,18 @@
-"""A store in a folder that many machines share: its index, locks and pins are on a server, and a note in the folder says
-which. What every store promises is tested elsewhere, for this kind, too."""
+"""A store in a folder that many machines share: its index, locks and pins are on a server, and a note in the folder
+says which. What every store promises is tested elsewhere, for this kind, too."""
 
 import json
 import os
 import pickle
 import shutil
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
-from servers import run, schema
+from servers import Server, run, schema
+from stores import Shared
 from together import in_threads
 
 from cjm_media_storage import folder_store, parts
@@ -181,7 +183,7 @@ def test_a_folder_is_refused_to_all_but_its_own_index(shared, other_schema, tmp_
     assert "rebuild_index" in str(e.value) and pickle.loads(pickle.dumps(e.value)).reason == e.value.reason
     for _ in range(2):  # its tables are there by the second time
         with pytest.raises(
-            OtherIndex, match="that is .*, made at postgresql://.* and postgresql://.* is none of its own"
+            OtherIndex, match=r"that is .*, made at postgresql://.* and postgresql://.* is none of its own"
         ):
             shared.open(database=other_schema)
     assert before == (in_the_store(shared.root), (shared.root / INDEX).read_bytes())
@@ -204,7 +206,7 @@ def test_a_store_with_a_file_for_an_index_gets_no_other(shared, url, content):
     with ContentStore(shared.root) as store:
         if content:
             store.put(content)
-        with pytest.raises(OtherIndex, match="it has one of its own, the file .store/index.db"):
+        with pytest.raises(OtherIndex, match=r"it has one of its own, the file \.store/index\.db"):
             shared.open()
         assert store.put(b"more").created and len(store) == 1 + bool(content)
     assert run(url, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()") == [(0,)]
@@ -342,7 +344,7 @@ def test_of_two_indexes_that_come_at_once_one_is_refused(shared, other_schema, m
         create(*args)
 
     monkeypatch.setattr(folder_store, "create_note", late)
-    with pytest.raises(OtherIndex, match="that is .*, and postgresql"):
+    with pytest.raises(OtherIndex, match=r"that is .*, and postgresql"):
         shared.open()
     with shared.open(database=other_schema) as store:
         assert store.put(POSTER).created
@@ -462,6 +464,30 @@ def test_fault_70_what_an_older_backup_of_the_server_does_not_know_is_repaired(s
         repair(store, dry_run=False)
         assert store.read(HASH) == POSTER and store.read(new) == b"after the backup" and verify(store).ok
         assert len(store.references(HASH)) == 1
+
+
+# ---- a server that is killed
+
+
+def test_fault_65_the_server_is_killed_in_the_middle_and_started_again(tmp_path):
+    every, acknowledged = [b"content %d" % n for n in range(1500)], []
+    with closing(Server("fsync=on")) as database, schema(database.url) as address:
+        kind = Shared(tmp_path, address)
+        with kind.open() as store:
+            with pytest.raises(StoreUnavailable):
+                for outcome in store.put_many(every, ordered=False):
+                    if outcome.error is not None:
+                        raise outcome.error
+                    acknowledged.append(outcome.result.hash)
+                    if len(acknowledged) == 20:
+                        database.kill()
+            with pytest.raises(StorageError):
+                store.put(b"more")
+            database.start()
+            assert len({store.read(hash, verify=True) for hash in acknowledged}) == len(acknowledged) >= 20
+            assert not {"missing", "corrupt"} & {*verify(store).counts}
+            assert all(outcome.result for outcome in store.put_many(every, owner="a film"))
+            assert len(store) == 1500 == len(kind.names()) and verify(store).ok
 
 
 # ---- staging that another machine sweeps

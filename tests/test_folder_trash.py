@@ -53,6 +53,17 @@ def is_whole(store):
     return not {"missing", "corrupt"} & {*verify(store).counts}
 
 
+def test_fault_68_nothing_is_renamed_by_who_is_told_that_the_lock_is_lost(store, elsewhere, monkeypatch):
+    "The object was never without its name, not even for a moment"
+    store.put(POSTER)
+    renamed = []
+    once(monkeypatch, trash, "rename_all", before=lambda: renamed.append(True))
+    once(monkeypatch, store.trash, "_move", before=lambda: cut(store))
+    with pytest.raises(ServerUnavailable, match="has ended"):
+        store.delete(HASH)
+    assert not renamed and elsewhere.put(POSTER).created and verify(elsewhere).ok and len(elsewhere.trash) == 0
+
+
 # The steps between which a session can be lost: in the store's own words, and where that is
 
 
