@@ -96,9 +96,8 @@ def open_folder(
     if note := index_note(root):
         database = database or os.environ.get(DATABASE_VARIABLE)
         if not database:
-            raise BadUse(
-                f"the index of {printable(root)} is on a server, {note.get('server')}: set {DATABASE_VARIABLE}"
-            )
+            where = printable(str(note.get("server")))
+            raise BadUse(f"the index of {printable(root)} is on a server, {where}: set {DATABASE_VARIABLE}")
     if not database:
         return ContentStore(root, **options)
     if not database.startswith(SCHEMES):
@@ -252,7 +251,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar=STORE_VARIABLE,
-        help="The store: a folder, or s3://…; MEDIA_STORAGE_DATABASE names an index elsewhere. Else the nearest from here up.",
+        help="The store: a folder, or s3://…, with an index elsewhere in MEDIA_STORAGE_DATABASE; else the nearest one.",
         show_default=False,
     ),
 ]

@@ -231,7 +231,8 @@ with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
     print("ready", flush=True)
     input()
     worker, count = int(sys.argv[2]), int(sys.argv[3])
-    for outcome in store.put_many(contents(worker, count), owner=f"worker:{worker}", ordered=False, threads=4):
+    options = {"owner": f"worker:{worker}", "ordered": False, "threads": 4, "durability": "full"}  # each told by itself
+    for outcome in store.put_many(contents(worker, count), **options):
         if outcome.error is not None:
             raise outcome.error
         print(outcome.result.hash[7:], int(outcome.result.created), flush=True)
