@@ -42,10 +42,18 @@ HASH = hash_bytes(POSTER)
 LARGE = b"a film" * 300_000
 
 
-@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.buckets)])
-def many(request):
+@pytest.fixture(scope="session", params=["shared", pytest.param("served", marks=pytest.mark.buckets)])
+def name_of_kind(request, server):
+    "Where the bytes are; servers are started before a test is looked at"
+    if request.param == "served":
+        request.getfixturevalue("s3_client")
+    return request.param
+
+
+@pytest.fixture
+def many(request, name_of_kind):
     "Each kind of store that many machines share, not open yet"
-    return request.getfixturevalue("shared" if request.param == "folder" else "served")
+    return request.getfixturevalue(name_of_kind)
 
 
 @pytest.fixture

@@ -426,6 +426,8 @@ def test_a_folder_that_is_moved_by_hand_is_the_same_store(shared, tmp_path):
         store.put(POSTER)
         with pytest.raises(NotOnServer, match="move the folder itself"):
             move_root(store, tmp_path / "new")
+        with pytest.raises(NotOnServer, match="move the folder itself"):
+            move_root(shared.root, tmp_path / "new")
         assert not (tmp_path / "new").exists()
     shared.root.rename(tmp_path / "new")
     shared.root = tmp_path / "new"
