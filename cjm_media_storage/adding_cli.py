@@ -23,6 +23,7 @@ from cjm_media_storage.targets import (
     complete_namespace,
     nearest_store,
     open_bucket,
+    open_folder,
     place_of,
 )
 from .terminal import BadUse, columns, meter, printable, room, say_json, size, stopping
@@ -91,10 +92,11 @@ def _report_json(
 
 def _opened(
     store: Path | None,  # As the user named it
+    database: str | None,
 ) -> ContentStore:
     if (url := bucket_url(store)) is not None:
-        return open_bucket(url)
-    return ContentStore(store or nearest_store(Path.cwd()) or Path.cwd() / "media-store")
+        return open_bucket(url, database)
+    return open_folder(store or nearest_store(Path.cwd()) or Path.cwd() / "media-store", database)
 
 
 @app.command()
@@ -108,12 +110,17 @@ def add(
         str,
         typer.Option("--namespace", help="A tree of objects: assets, actors.", autocompletion=complete_namespace),
     ] = "assets",
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="Of its index, if not in the store: postgresql://… (password: PGPASSWORD)."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Add your files to a store: each is kept once, whatever its name.
 
     The store is made if it is missing: the one of --store, else ./media-store if there is none at or above this folder.
-    One in a bucket has its index where MEDIA_STORAGE_DATABASE says.
+    One in a bucket has its index where --database or MEDIA_STORAGE_DATABASE says.
+    A new folder for many machines needs --database, for its index on a server.
     Run it again at any time: what is known is not stored twice.
 
     \b
@@ -121,11 +128,12 @@ def add(
       media-storage add ~/Pictures ~/Videos --store /data/media-store
       media-storage add portraits --namespace actors
       MEDIA_STORAGE_DATABASE=postgresql://db.example.org/media media-storage add ~/Videos --store s3://films/library
+      media-storage add ~/Videos --store /mnt/library --database postgresql://db.example.org/media
 
     JSON: new, new_bytes, known, saved_bytes, skipped, failed, failures, files, bytes, seconds, store
     """
     began = time.perf_counter()
-    with _opened(store) as opened:
+    with _opened(store, database) as opened:
         for path in paths:
             if path.resolve().is_relative_to(opened.root):
                 raise BadUse(f"{printable(path)} lies inside the store")

@@ -166,13 +166,12 @@ class BucketParts(Parts):
 
     def _claim(self) -> None:
         "Say in the bucket that this is its index, unless another is"
-        mine = self.index.fact("index")
-        if mine is None:
-            with self.index.database.transaction():  # others may open it for the first time, too
-                mine = self.index.fact("index") or self.index.fact("index", str(uuid.uuid4()))
+        mine = self.index.identity()
         self.bucket.create(OWNER, json.dumps({"index": mine}).encode() + b"\n")
         if (found := _read_dict(self.bucket, OWNER).get("index")) != mine:
-            raise OtherIndex(self.bucket.url, f"that is {found}, and {self.index.database.path} is {mine}")
+            reason = f"that is {found}, and {self.index.database.path} is {mine}"
+            remedy = f"bucket_upkeep.rebuild_bucket({self.bucket.url!r}, database=…)"
+            raise OtherIndex(self.bucket.url, reason, remedy)
 
     def check_root(self) -> None:
         "Raise `StoreUnavailable` if our folder or index is another one by now"
@@ -183,12 +182,3 @@ class BucketParts(Parts):
         if not same:
             raise StoreUnavailable(os.fspath(self.root))
         self.index.database.check_place()
-
-    def close(self) -> None:
-        "Close what was opened"
-        self.snapshots.close()
-        self.staging.close()
-        self.lock.close()
-        self.index.database.close()
-        if self.memo is not None:
-            self.memo.close()

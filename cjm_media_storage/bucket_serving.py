@@ -8,18 +8,13 @@ __all__ = ['own_folder', 'ServedParts', 'open_parts']
 # %% ../nbs/504_bucket_serving.ipynb #84436a14
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .addresses import is_url
 from .bucket import Bucket
 from .bucket_parts import BucketParts
 from .engines import server
 from .files import Disk
-from .index import Index
-
-if TYPE_CHECKING:
-    from cjm_media_storage.serving import ServedIndex
-    from cjm_media_storage.sharing import ServerPins
+from .served_parts import OnServer, cache_folder
 
 # %% ../nbs/504_bucket_serving.ipynb #03ad3434
 def own_folder(
@@ -28,16 +23,11 @@ def own_folder(
     id: str,  # Of the store
 ) -> Path:
     "The folder that a store in a bucket has on this machine"
-    if not is_url(database):
-        return Path(os.path.realpath(database))
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    return Path(os.path.realpath(os.path.expanduser(folder or os.path.join(caches, "cjm-media-storage", id))))
+    return cache_folder(folder, id) if is_url(database) else Path(os.path.realpath(database))
 
 
-class ServedParts(BucketParts):
+class ServedParts(OnServer, BucketParts):
     "What a store in a bucket is made of whose index is on a server"
-
-    pins: "ServerPins"
 
     def __init__(
         self,
@@ -53,21 +43,6 @@ class ServedParts(BucketParts):
         self._address = address
         super().__init__(root, bucket, id, memo, timeout, disk)
 
-    def _open_index(
-        self,
-        timeout: float,
-    ) -> Index:
-        return Index(self._address, timeout=timeout)
-
-    def _share_locks(self) -> None:
-        from cjm_media_storage.sharing import ServerLock, ServerPins  # on use
-
-        database: ServedIndex = self.index.database  # type: ignore[assignment]  # an address opened it
-        self._served, self.maintenance_lock = ServerLock(database, "store"), ServerLock(database, "maintenance")
-        self.lock = self._served
-        self.pins = ServerPins(self.own / "pins", self.staging, self.disk, self.index, database)
-        self.locks_work, database.guard = True, self._served.guard
-
     def _keep_bytes(
         self,
         object_mode: int,
@@ -79,12 +54,6 @@ class ServedParts(BucketParts):
     def check_root(self) -> None:
         "Raise `ServerUnavailable` if the lock that this thread holds was lost; the folder here is of no value"
         self._served.check()
-
-    def close(self) -> None:
-        "Close what was opened"
-        super().close()
-        self.pins.close()
-        self.maintenance_lock.close()
 
 
 def open_parts(

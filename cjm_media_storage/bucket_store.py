@@ -75,7 +75,6 @@ class BucketStore(ContentStore):
     def close(self) -> None:
         "Close the index and the connections; use after it raises `StoreClosed`"
         super().close()
-        self.parts.close()
         self.parts.bucket.close()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 # %% ../nbs/362_content.ipynb #e006fb05
 Found = TypeVar("Found")
 
-_ELSEWHERE = {"s3": ("cjm_media_storage.bucket_store", "BucketStore")}  # By scheme: rooms that are opened on use
+_ELSEWHERE = {  # By scheme: rooms that are opened on use
+    "s3": ("cjm_media_storage.bucket_store", "BucketStore"),
+    "": ("cjm_media_storage.folder_store", "FolderStore"),  # A path, if its index is on a server
+}
 
 
 class ContentStore(Provenance):
@@ -47,13 +50,13 @@ class ContentStore(Provenance):
         cls,
         root: str | os.PathLike[str] = "",  # A URL is opened by the class for its scheme
         *_: Any,
-        **__: Any,
+        **options: Any,
     ) -> "ContentStore":
         scheme = scheme_of(root)
         if scheme and scheme not in _ELSEWHERE:  # not repeated: there may be a password in it
             raise ValueError("give a store as a folder, or as 's3://bucket/prefix'; a URL of another kind names none")
         made: type[ContentStore] = cls
-        if cls is ContentStore and scheme in _ELSEWHERE:
+        if cls is ContentStore and (scheme or options.get("database")):
             room, name = _ELSEWHERE[scheme]
             made = getattr(import_module(room), name)
         return object.__new__(made)
@@ -71,7 +74,7 @@ class ContentStore(Provenance):
         timeout: float = 30.0,  # Seconds to wait for other writers before StoreBusy
         quota: int | None = None,  # Bytes, for a cache: beyond, what is not needed and not used for longest goes
         disk: Disk = DISK,
-        **options: Any,  # Of a store in a bucket, 's3://bucket/prefix': see `BucketStore`
+        **options: Any,  # `database`, of one that machines share: see `FolderStore`; of one in a bucket: `BucketStore`
     ) -> None:
         "Open the store at `root`, or make one"
         if options:
@@ -382,12 +385,7 @@ class ContentStore(Provenance):
         if self._cache is not None and not self._closed:
             self._cache.write_down()
         self._closed = True
-        self.parts.snapshots.close()
-        self.parts.staging.close()
-        self.parts.lock.close()
-        self._index.database.close()
-        if self.parts.memo is not None:
-            self.parts.memo.close()
+        self.parts.close()
 
     def __enter__(self) -> "ContentStore":
         return self

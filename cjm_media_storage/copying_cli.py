@@ -22,6 +22,7 @@ from cjm_media_storage.targets import (
     ThreadsOption,
     find_object,
     open_bucket,
+    open_folder,
     open_store,
 )
 from .terminal import BadUse, meter, printable, room, say_json, size, stopping
@@ -36,14 +37,15 @@ OnlyArgument = Annotated[
 DatabaseOption = Annotated[
     str | None,
     typer.Option(
-        metavar="DB", help="Of a store in a bucket: the folder of its index, or postgresql://… (password: PGPASSWORD)."
+        metavar="DB",
+        help="Its index: postgresql://… (password: PGPASSWORD); of a store in a bucket, a folder will do, too.",
     ),
 ]
 
 
 def _other(
     place: str,  # A folder, or a URL
-    database: str | None,  # Of a store in a bucket
+    database: str | None,  # Of its index, if that is elsewhere
     create: bool,  # If it is missing?
 ) -> ContentStore:
     "The store at the other end"
@@ -51,9 +53,7 @@ def _other(
         if database is None:
             raise BadUse(f"{printable(place)} needs --database: the folder of its index, or postgresql://…")
         return open_bucket(place, database, create=create)
-    if database is not None:
-        raise BadUse("--database is for a store in a bucket, s3://…; one in a folder has its own")
-    return ContentStore(place) if create else open_store(Path(place))
+    return open_folder(Path(place), database) if create else open_store(Path(place), database=database)
 
 # %% ../nbs/812_copying_cli.ipynb #81dfaccb
 def _copy(

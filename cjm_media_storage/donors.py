@@ -160,6 +160,9 @@ class Donors:
         for other in index.entries(entry.digest):
             if other.namespace != entry.namespace:
                 yield root / other.path, other.path
+        if self._parts.objects.on_disk:
+            place = f".store/trash/{entry.namespace}/{os.path.basename(entry.path)}"
+            yield root / place, place
         sql = """SELECT DISTINCT path FROM publications JOIN objects ON objects.id = object_id
             WHERE digest = ? ORDER BY path"""
         for (path,) in index.database.fetch(sql, (entry.digest,)):

@@ -287,12 +287,21 @@ class AccessRefused(StoreUnavailable):
 
 
 class OtherIndex(StoreUnavailable):
-    "A bucket that is kept by another index than the one it was opened with"
+    "A store that is kept by another index than the one it was opened with"
 
+    fields = ("root", "reason", "remedy")
     template = (
         "{root} is kept by another index: {reason}. Open it with the database that it was made with; if that is"
-        " lost, make a new one with cjm_media_storage.bucket_upkeep.rebuild_bucket({root!r}, database=…)"
+        " lost, make a new one with cjm_media_storage.{remedy}"
     )
+
+    def __init__(
+        self,
+        root: str,  # Folder or URL of the store
+        reason: str,
+        remedy: str,  # The call that makes a new index
+    ) -> None:
+        StorageError.__init__(self, root, reason, remedy)
 
 
 class AfterFork(StorageError, RuntimeError):

@@ -337,6 +337,15 @@ class Index(Entries):
         row = self.database.fetch_one("SELECT value FROM meta WHERE key = ?", (key,))
         return None if row is None else str(row[0])
 
+    def identity(self) -> str:
+        "What tells this index from others; made once"
+        if (mine := self.fact("index")) is None:
+            import uuid  # on use: few indexes are new
+
+            with self.database.transaction():  # others may open it for the first time, too
+                mine = self.fact("index") or self.fact("index", str(uuid.uuid4()))
+        return str(mine)
+
     def claim(
         self,
         id: str,  # Of the store

@@ -18,10 +18,10 @@ from .ancestry import circle, number, walk
 from .content import ContentStore
 from .drawing import Edge, Graph, Node
 from .edges import Edges, once
-from .errors import StoreUnavailable
+from .errors import NotOnServer, StoreUnavailable
 from .hashing import hash_file, parse_hash
 from .index import without_credentials
-from .layout import ALGO, is_store
+from .layout import ALGO, index_note, is_store
 from .memo import Memo
 from .openlineage import NAMESPACE, Event, to_event
 from .records import PathValue, ResultStorage, from_path
@@ -178,6 +178,8 @@ class Lineage(Shown):
         root = store.root if isinstance(store, ContentStore) else store
         if root is not None and not is_store(root):
             raise StoreUnavailable(os.fspath(root), "there is no store")
+        if root is not None and (note := index_note(Path(os.fspath(root)))):
+            raise NotOnServer(str(note.get("server")), "lineage")
         self._store = root is not None
         self._edges = Edges(storages, None if root is None else Path(os.fspath(root)) / ".store" / "index.db")
 

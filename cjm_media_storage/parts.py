@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import LocksUnreliable, ReadOnlyStore, StoreUnavailable
+from .errors import IndexCorrupt, LocksUnreliable, ReadOnlyStore, StoreUnavailable
 from .files import Disk
 from .index import Index
 from .keeping import Pins
-from .layout import check_not_moving, read_id
+from .layout import check_index_here, check_not_moving, read_id
 from .locks import FileLock, StoreLock, ThreadLock
 from .memo import Memo
 from .objects import Objects
@@ -32,6 +32,8 @@ class Parts:
     "What a store is made of, for the modules of this library; it may change with any release"
 
     MARKER = "format.json"  # In `.store`: tells that this is still the folder that was opened
+    OBJECTS: type[Objects] = Objects
+    TRASH: type[Trash] = Trash
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Parts:
         self.locks_work = self.lock_is_real or exclusive
         self.index = self._open_index(timeout)
         self.index.claim(id)
-        self.memo = Memo(own / "memo.db") if memo else None
+        self.memo = self._open_memo() if memo else None
         self._share(folder_mode & 0o666)
         self.staging = Staging(own / "staging", disk, self.lock_is_real, folder_mode)
         self.pins = Pins(own / "pins", self.staging, disk, folder_mode)
@@ -68,7 +70,14 @@ class Parts:
         self,
         timeout: float,
     ) -> Index:
-        return Index(self.own / "index.db", self.own / "backup", self.disk, timeout, self.root)
+        try:
+            return Index(self.own / "index.db", self.own / "backup", self.disk, timeout, self.root)
+        except IndexCorrupt:
+            check_index_here(self.root)
+            raise
+
+    def _open_memo(self) -> Memo:
+        return Memo(self.own / "memo.db")
 
     def _share_locks(self) -> None:
         "Locks on files serve all who see the folder; where that is not all, locks and pins of another kind come here"
@@ -79,8 +88,8 @@ class Parts:
         folder_mode: int,
     ) -> None:
         "Make the parts that know where bytes are"
-        self.objects = Objects(self.root, self.staging, self.disk, object_mode, folder_mode)
-        self.trash = Trash(self.own / "trash", self.index, self.objects, self.alone, self.disk)
+        self.objects = self.OBJECTS(self.root, self.staging, self.disk, object_mode, folder_mode)
+        self.trash = self.TRASH(self.own / "trash", self.index, self.objects, self.alone, self.disk)
         self.putting = Putting(
             self.index, self.objects, self.staging, self.trash, self.memo, self.lock, self.check_root, self.disk
         )
@@ -126,3 +135,12 @@ class Parts:
         with self.maintenance_lock.exclusive():
             self.check_root()
             yield
+
+    def close(self) -> None:
+        "Close what was opened. Closing twice is fine"
+        self.snapshots.close()
+        self.staging.close()
+        self.lock.close()
+        self.index.database.close()
+        if self.memo is not None:
+            self.memo.close()

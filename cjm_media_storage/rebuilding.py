@@ -20,7 +20,7 @@ from typing import Any
 from .database import Session
 from .errors import LocksUnreliable, StorageError
 from .files import DISK, Disk
-from .layout import open_root
+from .layout import index_note, open_root
 from .locks import FileLock
 from .renewing import SHOWN, NewIndex
 from .replacing import LOCK_TIMEOUT, finish_last, frozen, install_index, old_facts
@@ -72,7 +72,19 @@ def _alone(
     if not exclusive and not lock.works():
         raise LocksUnreliable(os.fspath(root))
     with FileLock(own / "maintenance.lock", disk).exclusive(), lock.exclusive(LOCK_TIMEOUT):
+        if index_note(root) and not exclusive:  # its users hold locks of a server, which may be lost
+            _check_unused(own / "staging", disk)
         yield
+
+
+def _check_unused(
+    staging: Path,
+    disk: Disk,
+) -> None:
+    "Raise `StoreBusy` if a process that lives has staged something, on whatever machine"
+    for place in staging.glob("*-*-*"):
+        with FileLock(place / "lock", disk).exclusive():
+            pass
 
 
 def newest_snapshot(

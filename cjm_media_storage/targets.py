@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['STORE_VARIABLE', 'DATABASE_VARIABLE', 'DB_VARIABLE', 'COMPLETED', 'StoreOption', 'JsonOption', 'NamespaceOption',
            'FullOption', 'YesOption', 'ForceOption', 'ThreadsOption', 'ExclusiveOption', 'DatabasesOption',
-           'HashArgument', 'HashesArgument', 'nearest_store', 'bucket_url', 'in_folder', 'open_bucket', 'open_store',
-           'place_of', 'InTrash', 'find_object', 'find_trashed', 'open_results', 'complete_hash', 'complete_namespace',
-           'namespaces']
+           'HashArgument', 'HashesArgument', 'nearest_store', 'bucket_url', 'in_folder', 'open_bucket', 'open_folder',
+           'open_store', 'place_of', 'InTrash', 'find_object', 'find_trashed', 'open_results', 'complete_hash',
+           'complete_namespace', 'namespaces']
 
 # %% ../nbs/801_targets.ipynb #3c831dc1
 import contextlib
@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 import typer
 
-from .layout import ALGO, is_namespace, is_store
+from .addresses import SCHEMES
+from .layout import ALGO, index_note, is_namespace, is_store
 from .records import ResultStorage
 from cjm_media_storage.storage import (
     ContentStore,
@@ -70,11 +71,37 @@ def open_bucket(
     database = database or os.environ.get(DATABASE_VARIABLE)
     if not database:
         raise BadUse(f"{printable(url)} needs {DATABASE_VARIABLE}: the folder of its index, or postgresql://…")
+    return _open_with(url, database, **options)
+
+
+def _open_with(
+    place: str | Path,  # A bucket or a folder
+    database: str,  # Of its index
+    **options: Any,
+) -> ContentStore:
     options.pop("exclusive", None)  # its locks work
     try:
-        return ContentStore(url, database=database, **options)
+        return ContentStore(place, database=database, **options)
     except ValueError as e:  # of the addresses; a password in them is not repeated
         raise BadUse(str(e)) from e
+
+
+def open_folder(
+    root: Path,
+    database: str | None = None,  # If its index is to be on a server; one that says so itself asks the environment, too
+    **options: Any,  # Of `ContentStore`
+) -> ContentStore:
+    "Open a store in a folder, wherever its index is; `BadUse` if nobody says on which server"
+    if note := index_note(root):
+        database = database or os.environ.get(DATABASE_VARIABLE)
+        if not database:
+            where = printable(str(note.get("server")))
+            raise BadUse(f"the index of {printable(root)} is on a server, {where}: set {DATABASE_VARIABLE}")
+    if not database:
+        return ContentStore(root, **options)
+    if not database.startswith(SCHEMES):
+        raise BadUse("a store in a folder has its index there, or on a server: --database is then postgresql://…")
+    return _open_with(root, database, **options)
 
 
 def open_store(
@@ -91,7 +118,7 @@ def open_store(
     if not (root / ".store").is_dir():
         what = "is no store" if root.exists() else "does not exist"
         raise BadUse(f"{printable(root)} {what}. 'media-storage add --store' makes one in a new folder")
-    return ContentStore(root, create=False, **options)
+    return open_folder(root, create=False, **options)
 
 
 def place_of(
@@ -219,7 +246,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         envvar=STORE_VARIABLE,
-        help="The store: a folder, or s3://… with its index in MEDIA_STORAGE_DATABASE; else the nearest from here up.",
+        help="The store: a folder, or s3://…, with an index elsewhere in MEDIA_STORAGE_DATABASE; else the nearest one.",
         show_default=False,
     ),
 ]

@@ -190,12 +190,19 @@ class Trash(Listing):
             self._index.database.execute(sql, values)
             try:
                 self._make_folder((self.folder / place).parent)
-                take_away(path, self.folder / place, self._disk)
+                self._take_away(path, self.folder / place)
             except BaseException:
                 if not os.path.lexists(self.folder / place):
                     self._index.database.execute("DELETE FROM trash WHERE path = ?", (place.as_posix(),))
                 raise
             return self._rows("path = ?", (place.as_posix(),))[0][0]
+
+    def _take_away(
+        self,
+        path: Path,  # As in `take_file`
+        place: Path,
+    ) -> None:
+        take_away(path, place, self._disk)
 
     # ---- bringing back
 

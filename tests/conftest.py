@@ -17,7 +17,7 @@ from programs import Program
 from results import KINDS
 from s3 import CREDENTIALS, ENDPOINT, Server, why_not
 from servers import running, schema, start
-from stores import InBucket, OnDisk, Served
+from stores import InBucket, OnDisk, Served, Shared
 from words import open_words
 
 from cjm_media_storage.index import Index
@@ -287,19 +287,26 @@ def served(tmp_path, s3, url):
     return Served(tmp_path, s3, url)
 
 
+@pytest.fixture
+def shared(tmp_path, url):
+    "A store in a folder whose index is on a server, not open yet"
+    return Shared(tmp_path, url)
+
+
 @pytest.fixture(scope="session")
 def tracker():
     "Whoever spawns first starts a process of Python's own that stays until the end; here that is before a test"
     resource_tracker.ensure_running()
 
 
-@pytest.fixture(scope="session", params=["disk", "bucket", "server"])
+KINDS_OF_STORE = {"disk": (), "shared": ("server",), "bucket": ("s3_client",), "server": ("s3_client", "server")}
+
+
+@pytest.fixture(scope="session", params=KINDS_OF_STORE)
 def where(request):
     "Where bytes and rows are; servers are started before a test is looked at"
-    if request.param != "disk":
-        request.getfixturevalue("s3_client")
-    if request.param == "server":
-        request.getfixturevalue("server")
+    for name in KINDS_OF_STORE[request.param]:
+        request.getfixturevalue(name)
     return request.param
 
 
@@ -308,7 +315,7 @@ def any_kind(request, where, tmp_path):
     "Each kind of store, not open yet"
     if where == "disk":
         return OnDisk(tmp_path)
-    return request.getfixturevalue("in_bucket" if where == "bucket" else "served")
+    return request.getfixturevalue({"shared": "shared", "bucket": "in_bucket", "server": "served"}[where])
 
 
 @pytest.fixture

@@ -48,6 +48,19 @@ class OnDisk:
         (self.root / key).unlink()
 
 
+class Shared(OnDisk):
+    "A store in a folder that many machines see, whose index is on a server"
+
+    name = "shared"
+
+    def __init__(self, folder, address):
+        super().__init__(folder)
+        self.database = address
+
+    def open(self, **options):
+        return super().open(**{"database": self.database, "folder": self.folder / "work", **options})
+
+
 class InBucket:
     "A store in a bucket of a real server"
 

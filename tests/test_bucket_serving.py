@@ -1,5 +1,7 @@
-"""A store in a bucket that many machines share: nothing of value is on one of them, and nothing that was acknowledged
-is lost, whoever is killed: a worker, the server of the index, or that of the bucket."""
+"""A store that many machines share: nothing of value is on one of them, and nothing that was acknowledged is lost,
+whoever is killed: a worker, the server of the index, or that of the bucket.
+
+What does not ask where the bytes are, takes `many`, and is tried with a bucket and with a folder."""
 
 import contextlib
 import pickle
@@ -40,10 +42,24 @@ HASH = hash_bytes(POSTER)
 LARGE = b"a film" * 300_000
 
 
+@pytest.fixture(scope="session", params=["shared", pytest.param("served", marks=pytest.mark.buckets)])
+def name_of_kind(request, server):
+    "Where the bytes are; servers are started before a test is looked at"
+    if request.param == "served":
+        request.getfixturevalue("s3_client")
+    return request.param
+
+
 @pytest.fixture
-def elsewhere(served, tmp_path):
+def many(request, name_of_kind):
+    "Each kind of store that many machines share, not open yet"
+    return request.getfixturevalue(name_of_kind)
+
+
+@pytest.fixture
+def elsewhere(many, tmp_path):
     "The same store, on another machine"
-    with served.open(folder=tmp_path / "another machine") as store:
+    with many.open(folder=tmp_path / "another machine") as store:
         yield store
 
 
@@ -79,12 +95,12 @@ def test_the_folder_is_among_the_caches_unless_one_is_named(served, tmp_path, mo
         served.open(database=tmp_path / "x", folder=tmp_path / "y")
 
 
-def test_two_machines_open_a_new_store_at_once(served, tmp_path):
+def test_two_machines_open_a_new_store_at_once(many, tmp_path):
     "Each of them believes to be the first"
     stores = []
 
     def opened(n):
-        stores.append(served.open(folder=tmp_path / f"machine {n}"))
+        stores.append(many.open(folder=tmp_path / f"machine {n}"))
         stores[-1].put(POSTER, owner=f"machine:{n}")
 
     in_threads(4, opened)
@@ -93,8 +109,8 @@ def test_two_machines_open_a_new_store_at_once(served, tmp_path):
         store.close()
 
 
-def test_what_one_does_all_see(served, elsewhere):
-    with served.open() as store:
+def test_what_one_does_all_see(many, elsewhere):
+    with many.open() as store:
         store.put(POSTER)
         with elsewhere.pin(HASH):
             assert not gc(store, grace=0, dry_run=False, force=True).taken
@@ -105,9 +121,9 @@ def test_what_one_does_all_see(served, elsewhere):
         assert elsewhere.put(POSTER).created and store.read(HASH) == POSTER
 
 
-def test_a_password_is_not_shown_and_not_pickled(served):
-    secret = served.database.replace("postgres@", "postgres:hunter2@")
-    with served.open(database=secret) as store:
+def test_a_password_is_not_shown_and_not_pickled(many):
+    secret = many.database.replace("postgres@", "postgres:hunter2@")
+    with many.open(database=secret) as store:
         store.put(POSTER)
         assert "hunter2" not in repr(store) + str(store._facts_())
         with pytest.raises(SecretInUrl) as e:
@@ -165,9 +181,9 @@ def test_fault_70_an_older_backup_of_the_server_is_restored_and_repaired(served,
 
 
 @pytest.mark.parametrize("content", [b"new", POSTER, b"trashed"], ids=["new", "known", "trashed"])
-def test_fault_68_nothing_is_acknowledged_without_the_lock(served, elsewhere, content):
+def test_fault_68_nothing_is_acknowledged_without_the_lock(many, elsewhere, content):
     "After the look and before the commit, the lock is lost, and another machine collects"
-    with served.open() as store:
+    with many.open() as store:
         store.put(POSTER)
         store.delete(store.put(b"trashed").hash)
         index, commit = store.parts.index, store.parts.index.commit
@@ -186,9 +202,9 @@ def test_fault_68_nothing_is_acknowledged_without_the_lock(served, elsewhere, co
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_fault_68_what_was_put_while_a_delete_had_lost_the_lock_stays(served, elsewhere, when):
+def test_fault_68_what_was_put_while_a_delete_had_lost_the_lock_stays(served, tmp_path, when):
     "It is lost around the removal itself, which no service and no server can make one step"
-    with served.open() as store:
+    with served.open() as store, served.open(folder=tmp_path / "another machine") as elsewhere:
         store.put(POSTER)
         owner, name = (store.trash, "check") if when == "before" else (store.parts.bucket, "delete")
         step = getattr(owner, name)
@@ -223,17 +239,18 @@ with pickle.loads(bytes.fromhex(sys.argv[1])) as store:
     print("ready", flush=True)
     input()
     worker, count = int(sys.argv[2]), int(sys.argv[3])
-    for outcome in store.put_many(contents(worker, count), owner=f"worker:{worker}", ordered=False, threads=4):
+    options = {"owner": f"worker:{worker}", "ordered": False, "threads": 4, "durability": "full"}  # each told by itself
+    for outcome in store.put_many(contents(worker, count), **options):
         if outcome.error is not None:
             raise outcome.error
         print(outcome.result.hash[7:], int(outcome.result.created), flush=True)
 """
 
 
-def test_fault_69_many_workers_put_at_once_and_one_is_killed(served, program):
+def test_fault_69_many_workers_put_at_once_and_one_is_killed(many, program):
     "Nothing is lost, and nothing is there twice. Each worker puts a half that all put"
     count = 4000 if settings.get_current_profile_name() == "long" else 100  # 10,000 objects, or 250
-    with served.open() as store:
+    with many.open() as store:
         pickled = pickle.dumps(store).hex()
         others = [program.start(WORK, pickled, n, count) for n in range(4)]
         said = [[] for _ in others]
@@ -260,7 +277,7 @@ def test_fault_69_many_workers_put_at_once_and_one_is_killed(served, program):
         said.append([line.split() for line in again.splitlines()[1:]])
         expected = {hash_bytes(content) for n in range(4) for content in contents(n, count)}
         assert {each.hash for each in store} == expected and len(store) == len(expected) == count * 5 // 2
-        assert len(served.names()) == len(expected) and store.stats()["references"] == count * 4
+        assert len(many.names()) == len(expected) and store.stats()["references"] == count * 4
         created = [digest for each in said for digest, created in each if created == "1"]
         assert (
             len(created) == len(set(created)) and len(expected) - len(created) <= 8
@@ -270,7 +287,7 @@ def test_fault_69_many_workers_put_at_once_and_one_is_killed(served, program):
         assert report.ok and report.checked == len(expected), report
 
 
-def test_one_machine_collects_while_others_put(served, elsewhere):
+def test_one_machine_collects_while_others_put(many, elsewhere):
     "What was acknowledged with an owner is there"
     done, kept = threading.Event(), []
 
@@ -279,7 +296,7 @@ def test_one_machine_collects_while_others_put(served, elsewhere):
             with contextlib.suppress(StoreBusy):
                 gc(elsewhere, grace=0, untracked=True, dry_run=False, force=True)
 
-    with served.open() as store:
+    with many.open() as store:
 
         def put():
             try:

@@ -709,7 +709,6 @@ def test_a_database_serves_one_bucket_and_is_no_store(in_bucket, s3, tmp_path):
 
 
 def test_a_disk_takes_no_options_of_a_bucket(tmp_path):
-    for options in ({"endpoint": "http://127.0.0.1"}, {"database": "postgresql://ann:hunter2@db/media"}):
-        with pytest.raises(TypeError, match=f"takes no '{min(options)}'"):
-            ContentStore(tmp_path / "store", **options)
+    with pytest.raises(TypeError, match="takes no 'endpoint'"):
+        ContentStore(tmp_path / "store", endpoint="http://127.0.0.1")
     assert not Path(tmp_path / "store").exists()

@@ -37,6 +37,7 @@ from cjm_media_storage.verifying import verify
 
 DESTINATIONS = {  # The kind of store, and what must run before a test is looked at
     "folder": (lambda test: OnDisk(test.getfixturevalue("tmp_path") / "kind"), ()),
+    "shared": (lambda test: test.getfixturevalue("shared"), ("server",)),
     "bucket": (lambda test: test.getfixturevalue("in_bucket"), ("s3_client",)),
     "server": (lambda test: test.getfixturevalue("served"), ("s3_client", "server")),
 }

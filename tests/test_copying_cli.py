@@ -121,6 +121,15 @@ def test_to_a_bucket_and_back(command, films, here, s3, database, request):
     assert (done.code, held(here / "back")) == (0, held(here / "films"))
 
 
+def test_to_a_folder_for_many_machines_and_back(command, films, here, url):
+    done = command("push", here / "shared", "--database", url)
+    assert (done.code, done.out) == (0, "copied: 4 objects, 34 bytes; known: 0\n"), done.err
+    ContentStore(here / "back").close()
+    assert command("pull", here / "shared", "--store", here / "back").code == 2
+    done = command("pull", here / "shared", "--database", url, "--store", here / "back")
+    assert (done.code, held(here / "back")) == (0, held(here / "films"))
+
+
 def test_a_bucket_needs_a_database_and_a_folder_has_its_own(command, films, here, s3):
     bucket = f"s3://{s3.new_bucket()}/library"
     for words in (["push", bucket], ["pull", bucket], ["push", here / "other", "--database", here / "index"]):

@@ -109,6 +109,50 @@ def test_databases_of_both_kinds_in_one_file_and_of_none(tmp_path):
         pass
 
 
+# ---- a folder whose index is on a server
+
+
+@pytest.fixture
+def posters(here):
+    "A folder with some files"
+    (here / "posters").mkdir()
+    for n in range(3):
+        (here / "posters" / f"{n}.jpg").write_bytes(b"poster %d" % n)
+    return here / "posters"
+
+
+def test_a_folder_for_many_machines(command, posters, here, url, monkeypatch):
+    "It says itself that its index is elsewhere; where, says the environment, and so does the option of who makes it"
+    shared, plain = here / "shared", here / "plain"
+    assert command("add", posters, "--store", shared, "--database", url).code == 0
+    assert command("add", posters, "--store", plain).code == 0
+    done = command("stats", "--store", shared)
+    assert done.code == 2 and "MEDIA_STORAGE_DATABASE" in done.err and "on a server, postgresql://" in done.err
+    monkeypatch.setenv("MEDIA_STORAGE_DATABASE", url)
+    for store in (shared, plain):  # which has its own
+        monkeypatch.setenv("MEDIA_STORAGE_STORE", str(store))
+        for words in (
+            ["verify"],
+            ["gc"],
+            ["list"],
+            ["trash", "purge", "--yes"],
+            ["doctor"],
+            ["snapshot"],
+            ["add", posters],
+        ):
+            assert command(*words).code == 0, (store, words)
+        assert command("report", here / f"{store.name}.html").code == 0
+        assert (here / f"{store.name}.html").stat().st_size > 10_000
+    with ContentStore(shared, database=url) as opened, ContentStore(plain) as other:
+        assert len(opened) == len(other) > 1
+    assert command("move", here / "new", "--store", shared).code == 1 and not (here / "new").exists()
+
+
+def test_a_folder_has_no_folder_for_an_index(command, posters, here):
+    done = command("add", posters, "--store", here / "x", "--database", here / "index")
+    assert done.code == 2 and "postgresql://" in done.err and not (here / "x").exists()
+
+
 # ---- completion
 
 
