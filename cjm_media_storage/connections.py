@@ -208,11 +208,9 @@ class Connections:
                 close_with_worker(self)
         return connection.sqlite
 
-    def _beside(
-        self,
-        connection: Connection,  # Held by the caller
-    ) -> sqlite3.Connection:
-        "The second connection to SQLite in `connection`; it stays open, since opening it takes longer than a save"
+    def _second(self) -> sqlite3.Connection:
+        "This thread's second connection to SQLite; it stays open, since opening it takes longer than a save"
+        connection = self._mine()
         if connection.second is None:
             connection.second = self._connect()
         return connection.second

@@ -327,7 +327,7 @@ class Database(Queries, Connections):
                 if relaxed and connection.sqlite is con:
                     con.execute("PRAGMA synchronous=EXTRA")
             if outermost and is_long(self._log):
-                self._fold(connection, con)
+                fold(con, self._second)
 
     def _begin(
         self,
@@ -353,18 +353,11 @@ class Database(Queries, Connections):
         if connection.depth == 1:
             con.execute("COMMIT")
 
-    def _fold(
-        self,
-        connection: Connection,
-        con: sqlite3.Connection,
-    ) -> None:
-        fold(con, lambda: self._beside(connection))
-
     def fold(self) -> None:
         "Have the one file hold everything now, for who expects to be ended without notice"
         if os.path.exists(self._log):
-            with contextlib.suppress(ReadOnlyStore, StoreBusy), _Turn(self) as (connection, con):
-                self._fold(connection, con)
+            with contextlib.suppress(ReadOnlyStore, StoreBusy), _Turn(self) as (_, con):
+                fold(con, self._second)
 
     def tables(self) -> set[str]:
         "The names of all tables"
@@ -382,7 +375,7 @@ class Database(Queries, Connections):
         with _Turn(self) as (connection, con):
             done = work(con)
             if self._statements % LOOK == 0 and connection.depth == 0 and is_long(self._log):
-                self._fold(connection, con)
+                fold(con, self._second)
             self._statements += 1
             return done
 

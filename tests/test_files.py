@@ -11,7 +11,7 @@ from on_disk import Place, memory_disk, sharing_disk, unprivileged
 
 import cjm_media_storage
 from cjm_media_storage import files
-from cjm_media_storage.files import DISK, Disk, NoHardLink, copy_aside, disk_errors
+from cjm_media_storage.files import DISK, Disk, NoHardLink, copy_aside, disk_errors, read_into
 from cjm_media_storage.storage import NoSpace, ReadOnlyStore
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
@@ -173,6 +173,23 @@ def test_blocks_are_shared_where_the_file_system_can(tmp_path, disk):
         assert (done, (folder / "copy.mkv").read_bytes()) == ((True, b"a film") if disk.reflink else (False, b""))
 
 
+def test_a_name_that_is_taken_is_not_created_again(tmp_path):
+    (tmp_path / "poster.jpg").write_bytes(b"a poster")
+    with pytest.raises(FileExistsError):
+        DISK.create(tmp_path / "poster.jpg")
+    assert (tmp_path / "poster.jpg").read_bytes() == b"a poster"
+
+
+def test_what_comes_next_of_a_file_is_read(tmp_path, monkeypatch):
+    (tmp_path / "poster.jpg").write_bytes(b"a poster")
+    for _ in range(2):
+        fd, buffer = os.open(tmp_path / "poster.jpg", os.O_RDONLY), bytearray(5)
+        counts = [read_into(fd, memoryview(buffer)) for _ in range(3)]
+        os.close(fd)
+        assert (counts, buffer) == ([5, 3, 0], b"teros")
+        monkeypatch.delattr(os, "readv", raising=False)
+
+
 def test_a_symbolic_link_is_made_where_its_name_is_free(tmp_path):
     assert DISK.symlink("poster.jpg", tmp_path / "link")
     assert os.readlink(tmp_path / "link") == "poster.jpg"
@@ -201,9 +218,20 @@ def test_files_are_copied_aside_for_this_user_alone(tmp_path, temporary):
     assert folder.parent == temporary and folder.stat().st_mode & 0o777 == 0o700
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"a poster"}
     DISK.remove_tree(folder)
+    DISK.remove_tree(folder)  # once more, which is none
     with pytest.raises(IsADirectoryError):
         copy_aside(DISK, [tmp_path])
     assert list(temporary.iterdir()) == []
+
+
+def test_where_nothing_can_be_copied_aside_that_is_said(tmp_path, temporary):
+    (tmp_path / "film.mkv").write_bytes(b"x" * 100_000)
+    with memory_disk(temporary, "64k"):
+        with pytest.raises(NoSpace):
+            copy_aside(DISK, [tmp_path / "film.mkv"])
+        assert list(temporary.iterdir()) == []
+        with Place(temporary, "disk").read_only(), pytest.raises(ReadOnlyStore):
+            copy_aside(DISK, [tmp_path / "film.mkv"])
 
 
 def test_folders_are_made_with_their_mode_whatever_the_umask(tmp_path):
@@ -227,13 +255,21 @@ def test_without_hard_links_linking_says_so(tmp_path):
         Disk(hardlink=False).link(tmp_path / "a", tmp_path / "b")
 
 
-@pytest.mark.parametrize("disk", [Disk(), Disk(rename_flags=False)], ids=["in one step", "in two"])
+STEPS = {
+    "in one step": Disk(),
+    "in two": Disk(rename_flags=False),
+    "after a look": Disk(rename_flags=False, hardlink=False),
+}
+
+
+@pytest.mark.parametrize("disk", STEPS.values(), ids=STEPS)
 def test_a_rename_that_may_not_replace_does_not(tmp_path, disk):
     for name in "abc":
         (tmp_path / name).write_text(name)
     with pytest.raises(FileExistsError):
         disk.rename_new(tmp_path / "a", tmp_path / "b")
     disk.rename_new(tmp_path / "a", tmp_path / "d")
+    assert not (tmp_path / "a").exists()
     swapped = disk.exchange(tmp_path / "b", tmp_path / "c")
     assert "".join((tmp_path / name).read_text() for name in "bcd") == ("cba" if swapped else "bca")
     with pytest.raises(FileNotFoundError):

@@ -23,6 +23,12 @@ from cjm_media_storage.kernel import (
 LARGE = 3 << 32  # Of more bits than an `int` of C
 
 
+@pytest.fixture(autouse=True)
+def nothing_found():
+    "Calls are looked for anew"
+    kernel._find.cache_clear()
+
+
 @pytest.fixture
 def two(tmp_path):
     "Two files, with their names as content"
@@ -85,6 +91,12 @@ def test_what_went_wrong_is_told_with_both_names(two):
     with pytest.raises(FileNotFoundError):
         renameat2(a, a.with_name("none"), RENAME_EXCHANGE)
     assert (a.read_text(), b.read_text()) == ("a", "b")
+
+
+def test_a_relative_path_is_in_the_current_folder(two, monkeypatch):
+    monkeypatch.chdir(two[0].parent)
+    assert renameat2("a", "c", RENAME_NOREPLACE)
+    assert sorted(os.listdir()) == ["b", "c"]
 
 
 def test_what_cannot_be_done_is_no_mistake(two, old_library):

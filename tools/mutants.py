@@ -34,6 +34,7 @@ LEFT_OUT = "slow"  # Marks of tests that take long, or that few machines can run
 TESTS = {  # Module: the test files that are to notice
     "hashing": ["hashing", "executors"],
     "paths": ["paths", "hostile", "layout"],
+    "kernel": ["kernel", "files", "groups"],
     "files": ["files", "layout", "ingest", "arrivals"],
     "ingest": ["ingest", "putting", "content", "groups"],
     "putting": ["putting", "ingest", "content", "groups"],
