@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import os
 import pickle
 import time
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from on_disk import staged, tree
+from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
+from cjm_media_storage.staging import Staging
 from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,
@@ -80,6 +83,80 @@ def test_what_is_adopted_is_durable(store):
     store._index.database.execute("DELETE FROM objects")
     assert store.parts.putting.adopt(path, "assets", "jpg", in_place=True).path == path
     assert {entry.boot for entry in store._index.entries(path.stem)} == {""}  # else it would be that of this start
+
+
+def test_what_is_adopted_costs_no_temporary_file(store, monkeypatch):
+    path = store.put(POSTER).path
+    store._index.database.execute("DELETE FROM objects")
+    for name in ("new", "write"):
+        monkeypatch.setattr(Staging, name, None)
+    assert store.put(path).created
+
+
+def test_a_link_among_the_objects_is_not_adopted(store, tmp_path):
+    (tmp_path / "poster").write_bytes(POSTER)
+    link = store.put(b"another").path.with_name(HASH[7:])
+    link.symlink_to(tmp_path / "poster")
+    with pytest.raises(SourceError):
+        store.parts.putting.adopt(link, "assets", "", in_place=False)
+
+
+def rot(path):
+    "Change bytes, and no size or time"
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().upper())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_is_healed_is_read_whatever_the_index_tells_of_it(store):
+    path = store.put(POSTER).path
+    rot(path)
+    (entry,) = store._index.entries(HASH[7:])
+    with pytest.raises(HashMismatch):
+        store.parts.putting.heal(b"another", entry)
+    assert store.parts.putting.heal(POSTER, entry).hash == HASH
+    assert path.read_bytes() == POSTER
+
+
+# ---- where the same bytes are elsewhere, and what is synced
+
+
+@pytest.mark.parametrize("lost", ["actors", "assets"])
+def test_bytes_are_linked_from_the_namespace_that_has_them(store, lost):
+    paths = {namespace: store.put(POSTER, namespace=namespace).path for namespace in ("actors", "assets")}
+    paths[lost].unlink()
+    assert store.put(POSTER, namespace="posters").link_mode == "hardlink"
+
+
+def test_fault_24_somebody_else_is_faster_and_calls_it_by_another_extension(store, monkeypatch):
+    commit = store._index.commit
+
+    def faster(*args, **options):
+        with ContentStore(store.root) as other:
+            assert other.put(POSTER, extension="png").created
+        return commit(*args, **options)
+
+    monkeypatch.setattr(store._index, "commit", faster)
+    result = store.put(POSTER, extension="jpg")
+    assert (result.created, result.extension, result.path) == (False, "png", store.path(HASH))
+
+
+@pytest.mark.parametrize("shared", range(4))
+def test_folders_that_somebody_left_are_durable_only_if_they_hold_what_is(tmp_path, shared):
+    "Who made them may not have lived to sync them; a durable object tells of the folders above it"
+    contents = (b"%d" % n for n in itertools.count())
+    beginning, next_digit = HASH[7:][:shared], HASH[7:][shared]
+    digests = ((content, hash_bytes(content)[7:]) for content in contents)
+    other = next(c for c, digest in digests if digest.startswith(beginning) and digest[shared] != next_digit)
+    with ContentStore(tmp_path / "store", disk=Recorder(syncfs=False)) as store:
+        store.put(other)
+        folder = store.root / "assets" / HASH[7:9] / HASH[9:11]
+        folder.mkdir(parents=True, exist_ok=True)
+        calls.clear()
+        assert store.put(POSTER).path.parent == folder
+        synced = {args[0] for name, args in calls if name == "sync_folder"}
+    assert {folder, folder.parent, *([folder.parent.parent] if shared < 2 else [])} <= synced
 
 
 # ---- move

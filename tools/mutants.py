@@ -274,8 +274,8 @@ def tell(module, every, tried, left):
 def again(module, text, every):
     "Of the changes that were left, those that have a reason, those that have none, and how many were tried then"
     before, table = json.loads((FOUND / f"{module}.json").read_text()), tomllib.loads(REASONS.read_text())
-    wanted = {(each["before"], each["after"]) for each in before["left"]}
-    left = [each for each in every if tuple(shown(text, each)) in wanted]
+    wanted = {(each["function"], each["before"], each["after"]) for each in before["left"]}
+    left = [each for each in every if (each[2], *shown(text, each)) in wanted]
     known = [each for each in left if reason(table, module, *shown(text, each))]
     return known, [each for each in left if each not in known], min(before["tried"], len(every))
 
