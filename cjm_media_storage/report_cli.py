@@ -6,15 +6,13 @@
 __all__ = ['app', 'report']
 
 # %% ../nbs/818_report_cli.ipynb #024975ef
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .layout import index_note
 from .reporting import write_report
-from .targets import DatabasesOption, ForceOption, JsonOption, StoreOption, in_folder, open_folder
+from .targets import DatabasesOption, ForceOption, JsonOption, StoreOption, in_folder
 from .terminal import BadUse, room, say_json
 
 # %% ../nbs/818_report_cli.ipynb #c46200fe
@@ -50,18 +48,17 @@ def report(
     found, size = in_folder(store, "a report"), int(media * 1e6)
     if not (found or databases):
         raise BadUse("nothing to report on. Name a store with --store, results with --db, or both")
-    options: dict[str, Any] = {
-        "limit": limit,
-        "media_bytes": size,
-        "verify": verify,
-        "lineage": lineage or (),
-        "force": force,
-    }
     try:
-        with (
-            nullcontext(found) if found is None or not index_note(found) else open_folder(found, create=False) as opened
-        ):
-            page = write_report(out, opened, databases or (), **options)
+        page = write_report(
+            out,
+            found,
+            databases or (),
+            limit=limit,
+            media_bytes=size,
+            verify=verify,
+            lineage=lineage or (),
+            force=force,
+        )
     except ValueError as e:
         raise BadUse(str(e)) from e
     if json:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from .content import ContentStore
-from .errors import Conflict, UnsafePath
+from .engines import on_disk
+from .errors import Conflict, NotOnServer, UnsafePath
 from .facts import result_facts, store_facts
 from .files import DISK, Disk
 from .inputs import Hashed, hashed
+from .layout import index_note
 from .lineage import Lineage
 from .outputs import Stage, sweep
 from .page import MARK, Facts, page
@@ -85,7 +87,11 @@ def write_report(
     place = Path(os.path.realpath(os.path.dirname(os.path.abspath(out)))) / os.path.basename(os.fspath(out))
     with contextlib.ExitStack() as stack:
         if store is not None and not isinstance(store, ContentStore):
+            if note := index_note(Path(os.path.realpath(store))):
+                raise NotOnServer(str(note.get("server")), "a report")
             store = stack.enter_context(ContentStore(store, create=False))
+        if store is not None:
+            on_disk(store.parts.index.database, "a report")
         if store is not None and place.is_relative_to(store.root):
             raise UnsafePath(os.fspath(place))
         seen = replaceable(place, force)

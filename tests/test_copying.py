@@ -12,7 +12,7 @@ import pytest
 from damage import damage, fill
 from memory import peak_of
 from on_disk import memory_disk, staged, unprivileged
-from stores import OnDisk
+from stores import OnDisk, Shared
 
 from cjm_media_storage import copying
 from cjm_media_storage.collecting import gc
@@ -37,7 +37,10 @@ from cjm_media_storage.verifying import verify
 
 DESTINATIONS = {  # The kind of store, and what must run before a test is looked at
     "folder": (lambda test: OnDisk(test.getfixturevalue("tmp_path") / "kind"), ()),
-    "shared": (lambda test: test.getfixturevalue("shared"), ("server",)),
+    "shared": (
+        lambda test: Shared(test.getfixturevalue("tmp_path") / "kind", test.getfixturevalue("url")),
+        ("server",),
+    ),
     "bucket": (lambda test: test.getfixturevalue("in_bucket"), ("s3_client",)),
     "server": (lambda test: test.getfixturevalue("served"), ("s3_client", "server")),
 }

@@ -20,6 +20,7 @@ from cjm_media_storage.layout import INDEX, SHORTEST, check_index_here, index_no
 from cjm_media_storage.lineage import Lineage
 from cjm_media_storage.maintenance import gc, move_root, rebuild_index, repair, snapshot, verify
 from cjm_media_storage.publishing import Library
+from cjm_media_storage.reporting import write_report
 from cjm_media_storage.storage import (
     ContentStore,
     CorruptObject,
@@ -435,10 +436,13 @@ def test_a_folder_that_is_moved_by_hand_is_the_same_store(shared, tmp_path):
         assert store.read(HASH) == POSTER and verify(store).ok
 
 
-def test_lineage_reads_files(shared, store):
+def test_lineage_and_reports_read_files(shared, store, tmp_path):
     for given in (store, shared.root):
         with pytest.raises(NotOnServer, match="lineage"):
             Lineage(store=given)
+        with pytest.raises(NotOnServer, match="a report"):
+            write_report(tmp_path / "report.html", given)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_to_a_server_and_back(shared, tmp_path):

@@ -189,6 +189,25 @@ def test_fault_68_a_purge_that_has_lost_the_lock_takes_nothing_that_was_put(stor
     assert verify(store).ok and len(store.trash) == 0
 
 
+@pytest.mark.parametrize("who", ["purges", "puts again"])
+def test_fault_68_what_was_deleted_meanwhile_can_be_restored(store, elsewhere, monkeypatch, who):
+    "It lies under the same name as what was to be unlinked"
+    store.put(POSTER, owner="movie:1")
+    store.delete(HASH, retention_days=0, force=True)
+
+    def lose():
+        cut(store)
+        elsewhere.put(POSTER)
+        elsewhere.delete(HASH, force=True)
+
+    once(monkeypatch, store.trash, "_remove" if who == "purges" else "_unlink", before=lose)
+    with pytest.raises(ServerUnavailable, match="has ended"):
+        store.trash.purge() if who == "purges" else store.put(POSTER)
+    assert elsewhere.trash.purge() == []
+    elsewhere.trash.restore(HASH)
+    assert store.read(HASH, verify=True) == POSTER and len(store.references(HASH)) == 1 and verify(store).ok
+
+
 def test_fault_68_a_restore_that_has_lost_the_lock_says_so(store, elsewhere, monkeypatch):
     store.put(POSTER, owner="movie:1")
     (item,) = store.delete(HASH, force=True)

@@ -134,18 +134,17 @@ def test_a_folder_for_many_machines(command, posters, here, url, monkeypatch):
         for words in (
             ["verify"],
             ["gc"],
-            ["list"],
             ["trash", "purge", "--yes"],
             ["doctor"],
             ["snapshot"],
             ["add", posters],
         ):
             assert command(*words).code == 0, (store, words)
-        assert command("report", here / f"{store.name}.html").code == 0
-        assert (here / f"{store.name}.html").stat().st_size > 10_000
     with ContentStore(shared, database=url) as opened, ContentStore(plain) as other:
         assert len(opened) == len(other) > 1
-    assert command("move", here / "new", "--store", shared).code == 1 and not (here / "new").exists()
+    for words in (["move", here / "new"], ["report", here / "new"]):
+        done = command(*words, "--store", shared)
+        assert done.code in (1, 2) and "is on a server" in done.err and not (here / "new").exists()
 
 
 def test_a_folder_has_no_folder_for_an_index(command, posters, here):
