@@ -202,10 +202,21 @@ def test_files_are_copied_aside_for_this_user_alone(tmp_path, temporary):
     folder = DISK.copy_aside([tmp_path / "gone", tmp_path / "a"])
     assert folder.parent == temporary and folder.stat().st_mode & 0o777 == 0o700
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"a poster"}
-    DISK.remove_tree(folder)
+    for _ in range(2):  # the second time it is gone
+        DISK.remove_tree(folder)
     with pytest.raises(IsADirectoryError):
         DISK.copy_aside([tmp_path])
     assert list(temporary.iterdir()) == []
+
+
+def test_where_no_file_can_be_copied_aside_is_told(tmp_path, temporary):
+    (tmp_path / "film.mkv").write_bytes(bytes(100_000))
+    with memory_disk(temporary, "64k"):
+        with pytest.raises(NoSpace):
+            DISK.copy_aside([tmp_path / "film.mkv"])
+        assert list(temporary.iterdir()) == []
+        with Place(temporary, "disk").read_only(), pytest.raises(ReadOnlyStore):
+            DISK.copy_aside([])
 
 
 def test_folders_are_made_with_their_mode_whatever_the_umask(tmp_path):
@@ -229,17 +240,22 @@ def test_without_hard_links_linking_says_so(tmp_path):
         Disk(hardlink=False).link(tmp_path / "a", tmp_path / "b")
 
 
-@pytest.mark.parametrize("disk", [Disk(), Disk(rename_flags=False)], ids=["in one step", "in two"])
-def test_a_rename_that_may_not_replace_does_not(tmp_path, disk):
+WAYS_TO_RENAME = [Disk(), Disk(rename_flags=False), Disk(rename_flags=False, hardlink=False)]
+
+
+@pytest.mark.parametrize("disk", WAYS_TO_RENAME, ids=["in one step", "in two", "after a look"])
+def test_a_rename_that_may_not_replace_does_not(here, disk):
+    folder = Path()  # names relative to the current folder will do
     for name in "abc":
-        (tmp_path / name).write_text(name)
+        (folder / name).write_text(name)
     with pytest.raises(FileExistsError):
-        disk.rename_new(tmp_path / "a", tmp_path / "b")
-    disk.rename_new(tmp_path / "a", tmp_path / "d")
-    swapped = disk.exchange(tmp_path / "b", tmp_path / "c")
-    assert "".join((tmp_path / name).read_text() for name in "bcd") == ("cba" if swapped else "bca")
+        disk.rename_new(folder / "a", folder / "b")
+    disk.rename_new(folder / "a", folder / "d")
+    assert not (folder / "a").exists()
+    swapped = disk.exchange(folder / "b", folder / "c")
+    assert "".join((folder / name).read_text() for name in "bcd") == ("cba" if swapped else "bca")
     with pytest.raises(FileNotFoundError):
-        disk.rename_new(tmp_path / "none", tmp_path / "e")
+        disk.rename_new(folder / "none", folder / "e")
 
 
 def test_linux_looks_and_renames_at_once(open_folder, monkeypatch):
