@@ -111,6 +111,13 @@ def test_null_and_empty_text_of_older_programs_are_none(kind, on_file, path, old
     assert kind.get(on_file, kind.row()).metadata is None
 
 
+def test_json_that_another_program_wrote_as_bytes_is_read(kind, on_file, path):
+    save(kind, on_file, kind.row())
+    with closing(sqlite3.connect(path)) as con, con:
+        con.execute(f"UPDATE {kind.table} SET metadata = ?", (b'{"a": 1}',))
+    assert kind.get(on_file, kind.row()).metadata == {"a": 1}
+
+
 class Label(Enum):
     SPEECH = "speech"
 
@@ -194,7 +201,9 @@ def test_fault_51_a_hundred_megabytes(kind):
 # ---- hashes
 
 
-@pytest.mark.parametrize("wrong", ["", "garbage", "sha256:", "sha256:" + "A" * 64, "sha257:" + "a" * 64, None, b"", 7])
+@pytest.mark.parametrize(
+    "wrong", ["", "garbage", "sha256:", "sha256:" + "A" * 64, "sha257:" + "a" * 64, "sha256:" + "a" * 65, None, b"", 7]
+)
 def test_fault_58_garbage_hash_is_refused_before_a_write(kind, storage, wrong):
     for name in kind.hashes:
         if (kind.name, name, wrong) == ("processing", "config_hash", ""):
@@ -310,6 +319,17 @@ def test_save_many_saves_all_or_nothing(kind, storage):
         with pytest.raises(InvalidRecord):
             storage.save_many([kind.row(3), wrong])
     assert [plain(row) for row in storage] == [plain(kind.row(n)) for n in range(3)]
+
+
+def test_save_many_saves_nothing_where_the_database_refuses_one_of_them(kind, on_file, path):
+    with closing(sqlite3.connect(path)) as con, con:
+        con.execute(
+            f"CREATE TRIGGER refuse BEFORE INSERT ON {kind.table} WHEN NEW.{kind.paths[0]} = '/media/1.wav' "
+            "BEGIN SELECT RAISE(ABORT, 'somebody else will have none of it'); END"
+        )
+    with pytest.raises(CorruptDatabase, match="will have none of it"):
+        on_file.save_many(kind.row(n) for n in range(3))
+    assert len(on_file) == 0
 
 
 def test_save_many_keeps_a_time_that_is_set(kind, storage):
@@ -477,6 +497,11 @@ def test_an_empty_file_is_a_new_database(kind, path):
     with kind.storage(str(path)) as storage:
         save(kind, storage, kind.row())
         assert storage.db_path == str(path)
+
+
+def test_a_file_is_of_the_version_that_the_programs_of_today_open(kind, on_file, path):
+    "They refuse a higher one, so it changes with the tables alone"
+    assert query(path, "PRAGMA user_version") == [(1,)]
 
 
 def test_no_database_is_refused(kind, path):
