@@ -20,7 +20,7 @@ from .files import DISK, Disk
 from .folder_trash import FolderObjects, FolderTrash
 from .index import Index
 from .layout import INDEX, create_note, holds_objects, index_note, open_root
-from .memo import Memo, identity
+from .memo import Identity, Memo, identity
 from .served_parts import OnServer, cache_folder
 
 # %% ../nbs/365_folder_store.ipynb #fb02f841
@@ -33,6 +33,7 @@ class FolderParts(OnServer):
     OBJECTS, TRASH = FolderObjects, FolderTrash
     objects: FolderObjects
     trash: FolderTrash
+    _noted: Identity | None  # Of the note as it was when it was read
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class FolderParts(OnServer):
             note = index_note(self.root)  # somebody else may have been first
         if note.get("index") != mine:
             raise self._is_not(note, where, mine)
-        self._mine, self._noted = mine, identity(os.stat(self.root / INDEX))
+        self._mine, self._noted = mine, None  # it is read once more: it may be replaced at this very moment
 
     def _is_not(
         self,
@@ -109,9 +110,8 @@ class FolderParts(OnServer):
     def _check_index(self) -> None:
         "Raise `StoreUnavailable` if another index keeps the store by now"
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            now = identity(
-                os.stat(self.root / INDEX)
-            )  # with its times: nobody has it open, so its inode may be used again
+            # With its times: nobody has it open, so its inode may be used again.
+            now = identity(os.stat(self.root / INDEX))
             if now == self._noted:
                 return
             if index_note(self.root).get("index") == self._mine:

@@ -42,6 +42,19 @@ def test_nearest_first(store, entry, tmp_path):
             assert found(store, entry, folder, given) == expected
 
 
+def test_a_copy_in_the_trash_is_near(store, entry, tmp_path):
+    "Under the name that a delete which was cut short would have given it"
+    other, folder = store.put(POSTER, namespace="actors").path, store.root / ".store" / "trash" / "assets"
+    folder.mkdir(parents=True)
+    trashed = folder / f"{DIGEST}.jpg"
+    trashed.write_bytes(POSTER)
+    publish(store, entry, tmp_path / "published.jpg")
+    (tmp_path / "published.jpg").write_bytes(POSTER)
+    assert found(store, entry) == [other, trashed, tmp_path / "published.jpg"]
+    trashed.write_bytes(b"a qoster")
+    assert found(store, entry) == [other, tmp_path / "published.jpg"]
+
+
 def test_what_shares_the_damage_is_not_believed(store, entry, tmp_path):
     other = store.put(POSTER, namespace="actors").path
     os.link(other, tmp_path / "published.jpg")
