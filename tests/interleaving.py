@@ -110,16 +110,29 @@ class ArmedDisk(Watched):
 # ---- the databases
 
 
+class ArmedCursor(sqlite3.Cursor):
+    "A cursor whose statements are places to stop at"
+
+    def execute(self, sql, *parameters):
+        return self.connection.run(super().execute, sql, *parameters)
+
+    def executemany(self, sql, *parameters):
+        return self.connection.run(super().executemany, sql, *parameters)
+
+
 class ArmedConnection(sqlite3.Connection):
-    "A connection whose statements are places to stop at"
+    "A connection all of whose cursors are such"
 
     last = ""  # The beginning of the last statement that wrote
 
+    def cursor(self):
+        return super().cursor(ArmedCursor)
+
     def execute(self, sql, *parameters):
-        return self._run(super().execute, sql, *parameters)
+        return self.cursor().execute(sql, *parameters)
 
     def executemany(self, sql, *parameters):
-        return self._run(super().executemany, sql, *parameters)
+        return self.cursor().executemany(sql, *parameters)
 
     def __exit__(self, *error):
         "The commit of a program that leaves it to the connection"
@@ -128,7 +141,7 @@ class ArmedConnection(sqlite3.Connection):
         POINTS.pass_by(f"after the commit of {self.last}")
         return swallowed
 
-    def _run(self, call, sql, *parameters):
+    def run(self, call, sql, *parameters):
         word = sql.split(None, 1)[0].upper()
         if word == "COMMIT":
             POINTS.pass_by(f"before the commit of {self.last}")
@@ -147,15 +160,16 @@ class ArmedConnection(sqlite3.Connection):
         "Run a statement; if others are in the way, say so before they are waited for"
         if not POINTS.tells_waiting:
             return call(sql, *parameters)
-        ((patience,),) = super().execute("PRAGMA busy_timeout").fetchall()
-        super().execute("PRAGMA busy_timeout=0")
+        beside = sqlite3.Cursor(self)
+        ((patience,),) = beside.execute("PRAGMA busy_timeout").fetchall()
+        beside.execute("PRAGMA busy_timeout=0").fetchall()
         try:
             return call(sql, *parameters)
         except sqlite3.OperationalError as e:
             if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
         finally:
-            super().execute(f"PRAGMA busy_timeout={patience}")
+            beside.execute(f"PRAGMA busy_timeout={patience}").fetchall()
         POINTS.wait("SQLite")
         return call(sql, *parameters)
 
