@@ -5,11 +5,12 @@ import os
 import pytest
 from on_disk import staged
 
+from cjm_media_storage import ingest
 from cjm_media_storage import memo as memo_module
 from cjm_media_storage.arrivals import Arrivals
 from cjm_media_storage.contents import Job
 from cjm_media_storage.errors import SourceChanged, SourceError, StoreBusy
-from cjm_media_storage.files import Disk
+from cjm_media_storage.files import Disk, read_into
 from cjm_media_storage.ingest import SMALL, read_small
 from cjm_media_storage.storage import (
     ContentStore,
@@ -39,6 +40,12 @@ def read(path, before):
 def test_a_file_is_read_as_it_was_looked_at(film, monkeypatch, by_readv):
     if not by_readv:
         monkeypatch.delattr(os, "readv")
+    assert read(film, os.lstat(film)) == b"a film"
+
+
+def test_a_file_that_comes_in_pieces_is_read_to_its_end(film, monkeypatch):
+    "As from a disk on a network, or after an interrupt"
+    monkeypatch.setattr(ingest, "read_into", lambda fd, view: read_into(fd, view[:2]))
     assert read(film, os.lstat(film)) == b"a film"
 
 

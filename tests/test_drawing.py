@@ -71,3 +71,7 @@ def test_the_drawing_says_what_it_leaves_out():
 def test_json_has_no_surrogates():
     for label in NAMES:
         json.dumps(drawn(label).to_dict(), ensure_ascii=False).encode()
+
+
+def test_a_graph_shows_its_table_to_a_program():
+    assert repr(drawn("a film")) == repr(drawn("a film").table)

@@ -14,6 +14,7 @@ from pathlib import PurePath
 import pytest
 import typer
 from commands import PROGRAM
+from together import in_threads
 
 from cjm_media_storage import terminal
 from cjm_media_storage.errors import (
@@ -241,3 +242,13 @@ def test_the_first_ctrl_c_leaves_the_block(program):
             print(signal.getsignal(signal.SIGINT) is before)
     """)
     assert told == "True"
+
+
+def test_in_a_thread_of_a_program_nothing_listens_for_ctrl_c():
+    before = signal.getsignal(signal.SIGINT)
+
+    def work(_):
+        with terminal.interruptible():
+            assert signal.getsignal(signal.SIGINT) is before
+
+    in_threads(1, work)
