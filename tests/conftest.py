@@ -40,6 +40,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    "One more than there are cores: tests wait for disks, servers and other processes, too"
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def nothing_left():
     "Descriptors and threads are as many after a test as before it"
