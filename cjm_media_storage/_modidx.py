@@ -1431,6 +1431,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'cjm_media_storage/hashing.py'),
                                            'cjm_media_storage.hashing.Hasher.update': ( 'hashing.html#hasher.update',
                                                                                         'cjm_media_storage/hashing.py'),
+                                           'cjm_media_storage.hashing._begin': ('hashing.html#_begin', 'cjm_media_storage/hashing.py'),
                                            'cjm_media_storage.hashing._hash_all': ( 'hashing.html#_hash_all',
                                                                                     'cjm_media_storage/hashing.py'),
                                            'cjm_media_storage.hashing._hash_by': ('hashing.html#_hash_by', 'cjm_media_storage/hashing.py'),

@@ -21,19 +21,27 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import InvalidHash, StorageError
 from .files import read_into
+from .paths import BINARY
 from .showing import Shown
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 # %% ../nbs/150_hashing.ipynb #b1d41d31
+def _begin(
+    algo: str,
+    content: bytes | memoryview = b"",
+) -> "hashlib._Hash":
+    "Begin a hash; by its name, which any may have, it takes longer"
+    return hashlib.sha256(content) if algo == "sha256" else hashlib.new(algo, content)
+
+
 def hash_bytes(
     content: bytes | memoryview,  # Bytes to hash
     algo: str = "sha256",  # Any name that `hashlib.new` knows
 ) -> str:  # `algo:hexdigest`
     "Hash `content`; ValueError if `algo` is unknown"
-    state = hashlib.sha256(content) if algo == "sha256" else hashlib.new(algo, content)  # by name takes longer
-    return f"{algo}:{state.hexdigest()}"
+    return f"{algo}:{_begin(algo, content).hexdigest()}"
 
 # %% ../nbs/150_hashing.ipynb #d2543ac8
 def verify_hash(
@@ -120,7 +128,7 @@ class Hasher:
         algo: str = "sha256",  # Any name that `hashlib.new` knows
     ) -> None:
         self.algo, self.size = algo, 0
-        self._state = hashlib.new(algo)
+        self._state = _begin(algo)
 
     def update(
         self,
@@ -214,8 +222,11 @@ def _hash_or_error(
     algo: str,
 ) -> FileHash:
     try:
-        with open(path, "rb", buffering=0) as file:  # not read ahead: the other cores have files of their own
-            return FileHash(path, Hasher(algo).read(file).hash)
+        fd = os.open(path, os.O_RDONLY | BINARY)
+        try:  # nothing is read ahead: the other cores have files of their own
+            return FileHash(path, Hasher(algo).read_regular(fd, os.fstat(fd).st_size).hash)
+        finally:
+            os.close(fd)
     except (OSError, ValueError, StorageError) as e:  # ValueError: a NUL in the path
         return FileHash(path, None, e)
 
@@ -232,7 +243,7 @@ def hash_files(
         return _hash_by(executor, paths, algo)
     from cjm_media_storage.workers import in_parallel  # on use: most programs hash one file at a time
 
-    return in_parallel(lambda path: _hash_or_error(path, algo), paths, threads)
+    return in_parallel(functools.partial(_hash_or_error, algo=algo), paths, threads)
 
 
 def _hash_by(
