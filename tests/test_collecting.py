@@ -302,6 +302,15 @@ def test_an_untracked_file_that_was_adopted_meanwhile_stays(store, monkeypatch):
     assert store.read(name(3), verify=True) == poster(3)
 
 
+def test_an_untracked_file_that_went_meanwhile_stops_nothing(store, monkeypatch):
+    paths = [store.path(name(n)) for n in (3, 4)]
+    store._index.database.execute("DELETE FROM objects WHERE digest IN (?, ?)", (name(3)[7:], name(4)[7:]))
+    between_look_and_sweep(monkeypatch, paths[0].unlink)
+    report = sweep(store, untracked=True)
+    assert len(report.untracked) == 2 and not paths[1].exists()
+    assert sorted(item.reason for item in report.taken) == ["garbage"] * 8 + ["untracked"]
+
+
 def test_a_mark_that_nobody_acted_on_does_no_harm(store, monkeypatch):
     def dies(*args):
         raise KeyboardInterrupt

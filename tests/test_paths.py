@@ -76,6 +76,8 @@ def test_steps_that_were_looked_at_are_not_looked_at_again(tmp_path):
     (shard / "object").unlink()
     assert inside(tmp_path, shard / "object", seen=seen)  # it was there a moment ago
     assert not inside(tmp_path, shard / "other", seen=seen)
+    (shard / "other").touch()
+    assert inside(tmp_path, shard / "other", seen=seen)
     (shard / "link").symlink_to("object")
     with pytest.raises(UnsafePath):
         inside(tmp_path, shard / "link", seen=seen)
