@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from on_disk import tree, unprivileged
+from pages import Page
 
 from cjm_media_storage.collecting import explain, gc
 from cjm_media_storage.storage import (
@@ -77,6 +78,12 @@ def test_a_dry_run_writes_nothing_and_says_why(store):
     ]
     assert before == (tree(store), list(store._index.database.fetch("SELECT * FROM objects")), None)
     assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_an_orphan_shows_where_it_is_and_why_it_goes(store):
+    orphan = gc(store, grace=0).orphans[0]
+    shown = Page(orphan._repr_html_()).texts
+    assert [shown[shown.index(each) + 1] for each in ("namespace", "why")] == ["assets", orphan.why]
 
 
 def test_what_was_put_lately_stays(store, later):
