@@ -37,7 +37,7 @@ TESTS = {  # Module: the test files that are to notice
     "paths": ["paths", "hostile", "layout"],
     "kernel": ["kernel", "files", "groups"],
     "files": ["files", "layout", "ingest", "arrivals"],
-    "ingest": ["ingest", "putting", "content", "groups"],
+    "ingest": ["ingest", "arrivals", "putting", "content", "groups"],
     "putting": ["putting", "ingest", "content", "groups"],
     "contents": ["contents", "groups"],
     "arrivals": ["arrivals", "groups"],
