@@ -49,6 +49,22 @@ def test_a_file_that_comes_in_pieces_is_read_to_its_end(film, monkeypatch):
     assert read(film, os.lstat(film)) == b"a film"
 
 
+def test_a_file_that_is_replaced_when_it_is_open_is_read_as_it_was(film, tmp_path, monkeypatch):
+    "What has its name by now came after it"
+
+    newer = tmp_path / "newer.mkv"
+    newer.write_bytes(b"a newer film")
+
+    def replacing(fd, view):
+        if newer.exists():
+            os.replace(newer, film)
+        return read_into(fd, view)
+
+    monkeypatch.setattr(ingest, "read_into", replacing)
+    assert read(film, os.lstat(film)) == b"a film"
+    assert film.read_bytes() == b"a newer film"
+
+
 @pytest.mark.parametrize("now", [b"a longer film", b"a f"])
 def test_fault_12_a_file_that_grew_or_shrank_since_it_was_looked_at(film, now):
     before = os.lstat(film)

@@ -64,6 +64,7 @@ def test_where_nothing_may_be_written_every_call_says_so(place, disk):
             lambda: disk.make_folder(place.path / "new"),
             lambda: disk.create(other),
             lambda: disk.rename(file, other),
+            lambda: disk.rename(file, other),
             lambda: disk.rename_new(file, other),
             lambda: disk.symlink("file", other),
             lambda: disk.unlink(file),
@@ -111,6 +112,69 @@ def test_a_disk_that_is_full_only_when_it_is_synced_says_so(tmp_path, monkeypatc
     monkeypatch.setattr(files, "syncfs", full)
     with (tmp_path / "a").open("wb") as file, pytest.raises(NoSpace):
         DISK.sync_filesystem(file.fileno())
+
+
+def answering(number):
+    "A call of a kernel, or of a file system, that the tests do not have"
+
+    def call(*args, **options):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_kernel_that_cannot_copy_between_two_files_says_so_and_that_is_no_fault(monkeypatch, number):
+    monkeypatch.setattr(os, "copy_file_range", answering(number))
+    assert DISK.copy(0, 1, 8) is None
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV])
+def test_a_file_system_that_gives_no_further_name_says_so(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "link", answering(number))
+    with pytest.raises(NoHardLink):
+        DISK.link(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_symbolic_links_says_so(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "symlink", answering(number))
+    assert DISK.symlink("poster.jpg", tmp_path / "link") is False
+
+
+def test_a_file_system_that_shares_blocks_may_do_so_or_not_or_be_full(monkeypatch):
+    monkeypatch.setattr(files.fcntl, "ioctl", lambda target, request, source: 0)
+    assert DISK.clone(0, 1) is True
+    monkeypatch.setattr(files.fcntl, "ioctl", answering(errno.EXDEV))
+    assert DISK.clone(0, 1) is False
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        monkeypatch.setattr(files.fcntl, "ioctl", answering(number))
+        with pytest.raises(NoSpace):
+            DISK.clone(0, 1)
+
+
+def test_a_file_system_without_permissions_refuses_to_set_those_of_a_new_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "chmod", answering(errno.EPERM))
+    DISK.make_folder(tmp_path / "a", 0o2770)
+    assert (tmp_path / "a").is_dir()
+
+
+def test_a_folder_is_there_whatever_the_system_says_of_making_it_once_more(tmp_path, monkeypatch):
+    "As macOS says of the root, and other systems of a disk that only can be read"
+    monkeypatch.setattr(os, "mkdir", answering(errno.EISDIR))
+    assert DISK.make_folder(tmp_path) == []
+    with pytest.raises(IsADirectoryError):
+        DISK.make_folder(tmp_path / "a")
+
+
+def test_macos_is_asked_to_bring_bytes_to_the_disk_itself(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(files.fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(files.fcntl, "fcntl", lambda fd, request: asked.append(request))
+    (tmp_path / "a").touch()
+    DISK.sync_file(tmp_path / "a")
+    assert asked == [51]
 
 
 def test_a_staged_file_is_new_and_its_makers_alone(tmp_path):
@@ -378,6 +442,14 @@ def test_a_folder_that_is_there_is_not_made(tmp_path):
     (tmp_path / "a").chmod(0o700)
     assert DISK.make_folder(tmp_path / "a" / "b") == DISK.make_folder(tmp_path / "a") == DISK.make_folder("/") == []
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_kernel_is_asked_to_write_out_early_where_it_can(monkeypatch):
+    asked = []
+    monkeypatch.setattr(files, "sync_file_range", lambda *given: asked.append(given))
+    DISK.begin_sync(7, 8, 9)
+    Disk(early_sync=False).begin_sync(1, 2, 3)
+    assert asked == [(7, 8, 9)]
 
 
 def test_writing_out_early_promises_nothing(tmp_path):

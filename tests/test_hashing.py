@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from cjm_media_storage import hashing
 from cjm_media_storage.errors import InvalidHash
+from cjm_media_storage.files import read_into
 from cjm_media_storage.hashing import (
     BLOCK,
     CHUNK,
@@ -128,6 +130,23 @@ def test_a_file_is_counted_from_where_it_stands(tmp_path):
     assert not verify_hash(b"film", f"{hasher.hash}:")
 
 
+@pytest.mark.parametrize("algo", ["sha256", "sha3_256", "md5"])
+def test_each_algorithm_is_the_one_that_was_named(tmp_path, algo):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    wanted = f"{algo}:{hashlib.new(algo, b'a film').hexdigest()}"
+    assert hash_bytes(b"a film", algo) == hash_file(tmp_path / "film.mkv", algo) == wanted
+    assert [found.hash for found in hash_files([tmp_path / "film.mkv"], algo)] == [wanted]
+
+
+@pytest.mark.parametrize("size", [6, LARGE])
+def test_chunks_of_nothing_are_the_end_and_negative_ones_are_the_usual_ones(tmp_path, size):
+    "As in the published package"
+    (tmp_path / "film.mkv").touch()
+    os.truncate(tmp_path / "film.mkv", size)
+    assert hash_file(tmp_path / "film.mkv", chunk_size=0) == hash_bytes(b"")
+    assert hash_file(tmp_path / "film.mkv", chunk_size=-1) == hash_file(tmp_path / "film.mkv", chunk_size=CHUNK)
+
+
 # ---- read ahead
 
 
@@ -138,6 +157,23 @@ def test_a_file_is_hashed_to_its_end_whatever_its_size_is_thought_to_be(tmp_path
     with open(tmp_path / "film", "rb") as file:
         hasher = Hasher().read_regular(file.fileno(), thought)
     assert (hasher.hash, hasher.size) == (hash_bytes(content), size)
+
+
+def test_a_file_is_read_until_it_has_the_size_that_is_known_or_ends(tmp_path, monkeypatch):
+    "It may come in pieces, as on a network; and its end need not be looked for"
+    counts = []
+
+    def read_three(fd, view):
+        counts.append(read_into(fd, view[:3]))
+        return counts[-1]
+
+    monkeypatch.setattr(hashing, "read_into", read_three)
+    (tmp_path / "film").write_bytes(b"a film")
+    for size, wanted in ((6, [3, 3]), (7, [3, 3, 0])):
+        counts.clear()
+        with open(tmp_path / "film", "rb") as file:
+            assert Hasher().read_regular(file.fileno(), size).hash == hash_bytes(b"a film")
+        assert counts == wanted
 
 
 @pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, LARGE + BLOCK])
@@ -170,6 +206,13 @@ def test_a_forked_child_reads_into_a_buffer_of_its_own(tmp_path):
         os._exit(0)
     os.waitpid(child, 0)
     assert bytes(hashing.buffer()[:6]) == b"parent"
+
+
+def test_a_buffer_can_be_written_to_on_windows_too(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    view = hashing.aligned(8)
+    view[:] = b"a poster"
+    assert bytes(view) == b"a poster"
 
 
 # ---- hash strings
@@ -269,6 +312,11 @@ def test_hash_files_closed_early_stops(tmp_path):
     results.close()
     assert len(taken) <= 4 * 2 * PIECE
     assert not [t for t in threading.enumerate() if t.name.startswith("in_parallel")]
+
+
+def test_a_size_that_is_not_known_is_0(tmp_path):
+    (tmp_path / "poster.jpg").write_bytes(b"a poster")
+    assert [hashing.size_of_file(path) for path in (tmp_path / "poster.jpg", tmp_path / "gone", "nul\0")] == [8, 0, 0]
 
 
 def test_hash_files_of_an_unknown_algorithm():

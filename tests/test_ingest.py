@@ -8,10 +8,12 @@ import unicodedata
 
 import pytest
 from on_disk import ODD_NAMES, staged, tree, unprivileged
+from recording import Recorder, calls
 
 from cjm_media_storage import hashing
 from cjm_media_storage.files import Disk
-from cjm_media_storage.ingest import SMALL
+from cjm_media_storage.ingest import NOTHING, SMALL, Known, Limits, drop, open_source, receive, take
+from cjm_media_storage.putting import Putting
 from cjm_media_storage.staging import Staging
 from cjm_media_storage.storage import (
     ContentStore,
@@ -25,6 +27,7 @@ from cjm_media_storage.storage import (
     SourceError,
     TooLarge,
     hash_bytes,
+    hash_file,
 )
 
 SIZES = [1000, SMALL, SMALL + 1, 3 * SMALL + 7]
@@ -146,10 +149,75 @@ def test_fault_12_a_file_that_is_written_while_it_is_read(store, tmp_path, when_
             file.write(b"edit")
         os.utime(path, ns=(1, 1))
 
-    for change in (grow, shrink, replace, edit):
+    def edit_and_name():
+        "Another name changes the time that would have told"
+        os.link(path, tmp_path / "second name")
+        edit()
+
+    for change in (grow, shrink, replace, edit, edit_and_name):
         path.write_bytes(os.urandom(size))
         when_read(change)
         assert isinstance(refused(store, SourceChanged, path), SourceError)
+
+
+@pytest.fixture
+def when_opened(monkeypatch):
+    "Call a function once, when a file was looked at and is about to be opened"
+
+    def arrange(path, function):
+        todo, open_ = [function], os.open
+
+        def opening(name, *args, **options):
+            if name == path and todo:
+                todo.pop()()
+            return open_(name, *args, **options)
+
+        monkeypatch.setattr(os, "open", opening)
+
+    return arrange
+
+
+def test_fault_09_what_became_a_pipe_since_it_was_looked_at_is_refused_at_once(tmp_path, when_opened):
+    path = tmp_path / "film.mkv"
+    path.write_bytes(b"a film")
+
+    def become_a_pipe():
+        path.unlink()
+        os.mkfifo(path)
+
+    when_opened(path, become_a_pipe)
+    with pytest.raises(SourceError, match="regular file"), open_source(path):
+        pass
+
+
+def test_fault_07_what_became_a_link_since_it_was_looked_at_is_not_followed(tmp_path, when_opened):
+    path = tmp_path / "film.mkv"
+    path.write_bytes(b"a film")
+
+    def become_a_link():
+        path.rename(tmp_path / "moved")
+        path.symlink_to("moved")
+
+    when_opened(path, become_a_link)
+    with pytest.raises(SourceError, match="symbolic links"), open_source(path, follow_symlinks=False):
+        pass
+
+
+def test_a_file_that_comes_in_pieces_is_stored_as_a_whole(store, tmp_path, monkeypatch):
+    "As from a disk on a network, or after an interrupt"
+    read = os.read
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    monkeypatch.setattr(os, "read", lambda fd, count: read(fd, min(count, 3)))
+    assert store.put(tmp_path / "film.mkv").hash == hash_bytes(b"a film")
+    assert store.read(hash_bytes(b"a film")) == b"a film"
+
+
+def test_a_file_that_ends_before_it_should_is_refused(store, tmp_path, monkeypatch):
+    "Though nothing else tells that it is not as it was"
+    read = os.read
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    monkeypatch.setattr(os, "read", lambda fd, count: b"" if os.lseek(fd, 0, os.SEEK_CUR) else read(fd, 3))
+    assert refused(store, SourceError, tmp_path / "film.mkv").seen == 3
 
 
 @pytest.mark.parametrize("size", [1000, 3 * SMALL])
@@ -186,6 +254,7 @@ def test_fault_14_a_file_that_may_not_be_read_does_not_stop_the_others(open_fold
 def test_fault_15_an_input_error_of_the_disk(store):
     error = refused(store, SourceError, "/proc/self/mem")  # a regular file whose first page cannot be read: EIO
     assert error.__cause__.strerror == "Input/output error"
+    refused(store, SourceError, "/proc/self/mem", move=True)
 
 
 def test_fault_16_the_empty_file(store, tmp_path):
@@ -223,6 +292,9 @@ def test_fault_18_a_stream_that_breaks_off(store):
         error = refused(store, SizeMismatch, content, expected_size=100)
         assert (error.expected, error.seen) == (100, 99)
     refused(store, SizeMismatch, iter([b"x" * 99, b"yy"]), expected_size=100)
+    rest = iter([b"x" * 60, b"x" * 60, b"never asked for"])
+    refused(store, TooLarge, rest, max_size=100)
+    assert list(rest) == [b"never asked for"]
 
 
 def test_streams_that_give_no_bytes(store):
@@ -388,6 +460,43 @@ def test_a_store_that_may_not_be_written_to_does_not_blame_the_source(open_folde
 def _is_open(path):
     "Has this process a descriptor of the file `path`?"
     return path in {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+
+
+def test_a_large_file_of_a_size_that_is_known_is_another_one(store, tmp_path):
+    for fill in (b"x", b"y"):
+        (tmp_path / "film.mkv").write_bytes(fill * 2 * SMALL)
+        assert store.put(tmp_path / "film.mkv").created
+    assert store.read(hash_bytes(b"y" * 2 * SMALL), verify=True) == b"y" * 2 * SMALL
+
+
+def test_what_is_not_said_is_a_copy_of_what_a_link_leads_to_that_is_not_synced(tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    (tmp_path / "link.mkv").symlink_to("film.mkv")
+    with ContentStore(tmp_path / "store", disk=Recorder(reflink=False)) as store:
+        staging = store.parts.staging
+        staging.claim()
+        calls.clear()
+        with open_source(tmp_path / "link.mkv") as (_, stat):
+            assert stat.st_size == 2 * SMALL
+        taken = take(tmp_path / "link.mkv", Limits(), NOTHING, staging)
+        with receive(tmp_path / "link.mkv", Limits(), NOTHING, staging) as received:
+            for incoming in (taken, received):
+                assert (incoming.link_mode, incoming.hash) == ("copy", hash_file(incoming.staged))
+        drop(taken, staging)
+        assert "sync_file" not in [name for name, _ in calls]
+        assert take(b"", Limits(), NOTHING, staging).size == 0
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_an_object_that_vanishes_when_it_was_found_is_brought_from_the_source(store, tmp_path, monkeypatch, remembered):
+    (tmp_path / "film.mkv").write_bytes(b"x" * 2 * SMALL)
+    if remembered:
+        monkeypatch.setattr("cjm_media_storage.memo.RACY", 0)
+        store.put(tmp_path / "film.mkv").path.unlink()
+        store._index.database.execute("DELETE FROM objects")
+    monkeypatch.setattr(Putting, "known", Known(lambda size: True, lambda hash: True))  # as it was a moment ago
+    assert store.put(tmp_path / "film.mkv").created
+    assert store.read(hash_bytes(b"x" * 2 * SMALL), verify=True) == b"x" * 2 * SMALL
 
 
 @pytest.mark.parametrize("reflink", [True, False])

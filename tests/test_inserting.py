@@ -102,6 +102,22 @@ def test_any_number_at_once(two):
     assert [entry.size for entry in two[1].all()] == list(range(1200))
 
 
+def test_what_is_new_is_written_at_once(index, monkeypatch):
+    "And what is known one by one"
+    rows = [Written(Entry(0, digit * 64, "assets", "", 1, 0, 1.0), NewSource(f"/{digit}")) for digit in "abc"]
+    write, alone = index.write, []
+
+    def writing(con, entry, *others):
+        alone.append(entry.digest[0])
+        return write(con, entry, *others)
+
+    monkeypatch.setattr(index, "write", writing)
+    for some, created in ((rows[:2], [True, True]), (rows, [False, False, True])):
+        with index.database.transaction() as con:
+            assert write_all(index, con, some, 1.0) == created
+    assert alone == ["a", "b"]
+
+
 def test_nothing_to_write(two):
     with two[1].database.transaction() as con:
         assert write_all(two[1], con, [], 1.0) == []

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import cjm_media_storage
 from cjm_media_storage import kernel
 from cjm_media_storage.kernel import (
+    FICLONE,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     Abilities,
@@ -79,6 +81,12 @@ def test_numbers_reach_the_call_as_they_are(monkeypatch):
     sync_file_range(7, LARGE, LARGE + 1)
     ((name, (fd, start, count, flags)),) = asked
     assert (name, fd, start.value, count.value, flags) == ("sync_file_range", 7, LARGE, LARGE + 1, 2)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="others number calls in another way")
+def test_the_request_to_share_blocks_has_the_number_that_linux_gives_it():
+    write, size, kind, number = 1, 4, 0x94, 9  # _IOW(0x94, 9, int), in linux/fs.h
+    assert write << 30 | size << 16 | kind << 8 | number == FICLONE
 
 
 def test_what_went_wrong_is_told_with_both_names(two):

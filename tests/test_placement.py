@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 from damage import overwrite, quarantined
-from on_disk import tree
+from on_disk import staged, tree
 from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
-from cjm_media_storage.storage import ContentStore, CorruptObject, UnsafePath, hash_bytes
+from cjm_media_storage.storage import ContentStore, CorruptObject, SourceChanged, UnsafePath, hash_bytes
 
 
 def test_the_order_of_a_durable_put(tmp_path):
@@ -28,6 +28,146 @@ def test_the_order_of_a_durable_put(tmp_path):
     assert calls.index(("sync_file", (staged,))) < linked < calls.index(("sync_folder", (final.parent,))) < committed
     synced = [args[0] for name, args in calls[linked:committed] if name == "sync_folder"]
     assert synced == [final.parent, *final.parents[1:3], store.root]
+
+
+def made(*names):
+    "The calls of these names, with their paths"
+    return [(name, *(args[:2] if name != "sync_file" else args[:1])) for name, args in calls if name in names]
+
+
+def test_folders_are_not_synced_before_the_name_is_there(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        store.put(b"the first makes what there is once")
+        calls.clear()
+        final = store.put(b"a poster", namespace="actors").path
+    order = [
+        call for call in made("sync_folder", "rename_new") if ".store" not in call[1].parts or call[2:] == (final,)
+    ]
+    assert [name for name, *_ in order] == ["rename_new", *["sync_folder"] * 4]
+
+
+def test_what_is_restored_is_durable_under_its_old_name(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        path = store.put(b"a poster").path
+        store.delete(hash_bytes(b"a poster"))
+        shutil.rmtree(store.root / "assets")
+        path.parent.mkdir(parents=True)  # by somebody who has not synced them
+        calls.clear()
+        store.trash.restore(hash_bytes(b"a poster"))
+    file, (_, place, final), *folders = made("sync_file", "link", "sync_folder")[:6]
+    assert (file, final) == (("sync_file", place), path)
+    assert folders == [("sync_folder", folder) for folder in (*path.parents[:3], store.root)]
+
+
+def test_without_links_what_is_restored_leaves_the_trash(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Disk(hardlink=False)) as store:
+        path = store.put(b"a poster").path
+        store.delete(hash_bytes(b"a poster"))
+        store.trash.restore(hash_bytes(b"a poster"))
+        assert (path.read_bytes(), tree(store)) == (b"a poster", [path.relative_to(store.root).as_posix()])
+        assert not [kept for kept in store.trash.folder.rglob("*") if kept.is_file()]
+
+
+def test_what_need_not_be_durable_is_not_synced(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        store.put(b"the first makes what there is once")
+        calls.clear()
+        assert store.put(b"a poster", durability="none").created
+    assert made("sync_file", "sync_folder") == []
+
+
+@pytest.mark.parametrize("durability", ["full", "none"])
+def test_what_was_there_already_is_synced_where_it_is_to_be_durable(tmp_path, durability):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        path = store.put(b"a poster", durability="none").path
+        store._index.database.execute("DELETE FROM objects")
+        calls.clear()
+        assert store.put(b"a poster", durability=durability).created
+    assert (("sync_file", path) in made("sync_file")) is (durability == "full")
+
+
+def test_wrong_bytes_are_kept_for_certain_before_others_take_their_name(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        path = store.put(b"a poster").path
+        overwrite(path, b"A POSTER")
+        calls.clear()
+        store.put(b"a poster")
+        (kept,) = (store.root / ".store" / "quarantine").iterdir()
+    order = made("link", "rename", "sync_folder")
+    assert order[order.index(("link", path, kept)) + 1] == ("sync_folder", kept.parent)
+    assert order[order.index(("link", path, kept)) + 2][::2] == ("rename", path)
+
+
+def test_without_links_wrong_bytes_are_kept_for_certain_too(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder(hardlink=False)) as store:
+        path = store.put(b"a poster").path
+        overwrite(path, b"A POSTER")
+        calls.clear()
+        store.put(b"a poster")
+        (kept,) = (store.root / ".store" / "quarantine").iterdir()
+    order = made("rename", "rename_new", "sync_folder")
+    assert order[order.index(("rename", path, kept)) + 1] == ("sync_folder", kept.parent)
+    assert order[order.index(("rename", path, kept)) + 2][::2] == ("rename_new", path)
+
+
+def test_what_is_quarantined_is_so_for_certain(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Recorder()) as store:
+        path = store.put(b"a poster").path
+        calls.clear()
+        kept = store.parts.objects.quarantine(path)
+        assert made("rename", "sync_folder")[-3:] == [
+            ("rename", path, kept),
+            ("sync_folder", kept.parent),
+            ("sync_folder", path.parent),
+        ]
+        assert (kept.read_bytes(), path.exists()) == (b"a poster", False)
+        with pytest.raises(FileNotFoundError):
+            store.parts.objects.quarantine(path)
+
+
+def test_fault_11_nothing_is_quarantined_from_behind_a_link(store, tmp_path):
+    path = store.put(b"a poster").path
+    path.parent.rename(tmp_path / "outside")
+    path.parent.symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafePath):
+        store.parts.objects.quarantine(path)
+    assert path.read_bytes() == b"a poster"
+
+
+def by_another(source):
+    "The file is another one, of the same size and time"
+    stat = source.stat()
+    newer = source.with_name("newer")
+    newer.write_bytes(b"A POSTER")
+    os.utime(newer, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    newer.replace(source)
+
+
+def by_a_link(source):
+    "The name is a link to the file, which has another name by now"
+    source.rename(source.with_name("moved"))
+    source.symlink_to("moved")
+
+
+def edited(source):
+    "The file has other bytes"
+    source.write_bytes(b"A POSTER")
+    os.utime(source, ns=(7, 7))
+
+
+@pytest.mark.parametrize("change", [by_another, by_a_link, edited])
+def test_fault_12_what_is_linked_is_the_file_that_was_hashed(store, tmp_path, monkeypatch, change):
+    source, free_name = tmp_path / "poster.jpg", store.parts.staging.free_name
+    source.write_bytes(b"a poster")
+
+    def changing():
+        change(source)
+        return free_name()
+
+    monkeypatch.setattr(store.parts.staging, "free_name", changing)
+    with pytest.raises(SourceChanged):
+        store.put(source, move=True)
+    assert (len(store), tree(store), staged(store), source.exists()) == (0, [], [], True)
 
 
 def test_a_folder_that_another_thread_made_is_not_taken_for_durable(tmp_path):
@@ -155,6 +295,53 @@ def test_fault_11_no_folder_is_made_behind_a_link_that_leads_out(store, tmp_path
     with pytest.raises(UnsafePath):
         store.put(b"a poster")
     assert list(outside.iterdir()) == []
+
+
+def test_fault_11_folders_that_many_share_are_looked_at_before_one_is_made_in_them(store, tmp_path):
+    path = store.put(b"a poster").path
+    shutil.rmtree(path.parents[1])
+    (tmp_path / "outside").mkdir()
+    path.parents[1].symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafePath):
+        store.parts.objects.make_way(str(path), set())
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_folder_is_made_without_a_look_where_the_one_above_was_looked_at(store, monkeypatch):
+    path = store.put(b"a poster").path
+    seen = {str(folder) for folder in path.parents[1:3]}
+    path.unlink()
+    path.parent.rmdir()
+    monkeypatch.setattr("cjm_media_storage.placement.inside", None)
+    assert store.parts.objects.make_way(str(path), seen) == [str(path.parents[1])]
+    assert str(path.parent) in seen and path.parent.is_dir()
+
+
+def test_fault_11_a_folder_that_somebody_else_made_is_looked_at_whatever_is_known_of_the_one_above(store, tmp_path):
+    path = store.put(b"a poster").path
+    seen = {str(folder) for folder in (*path.parents[1:3], store.root)}
+    path.parent.rename(tmp_path / "outside")
+    path.parent.symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafePath):
+        store.parts.objects.make_way(str(path), seen)
+    assert str(path.parent) not in seen
+
+
+class Vanishing(Disk):
+    "A disk on which wrong bytes are gone when they are to be kept"
+
+    def rename(self, source, target):
+        if "quarantine" in str(target):
+            os.unlink(source)
+        super().rename(source, target)
+
+
+def test_wrong_bytes_that_somebody_took_away_leave_room_for_the_right_ones(tmp_path):
+    with ContentStore(tmp_path / "store", disk=Vanishing(hardlink=False)) as store:
+        path = store.put(b"a poster").path
+        overwrite(path, b"A POSTER")
+        assert not store.put(b"a poster").created
+        assert (path.read_bytes(), quarantined(store)) == (b"a poster", [])
 
 
 def test_without_links_a_durable_object_is_not_replaced_by_one_that_was_not_synced(tmp_path):

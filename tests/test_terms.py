@@ -4,7 +4,8 @@ import pytest
 
 from cjm_media_storage.errors import InvalidExtension, InvalidHash, InvalidNamespace, InvalidRecord
 from cjm_media_storage.index import NewReference, NewSource
-from cjm_media_storage.terms import NO_LIMITS, check_terms
+from cjm_media_storage.ingest import Limits
+from cjm_media_storage.terms import NO_LIMITS, Facts, Terms, check_terms
 
 HASH = "sha256:" + "0123456789abcdef" * 4
 
@@ -34,6 +35,12 @@ def test_what_is_said_is_kept():
     assert terms.facts.source == NewSource("https://example.org/a.JPG?size=2", "example")
     assert terms.facts.reference == NewReference("movie:1", "poster")
     assert (terms.facts.namespace, terms.facts.extension) == ("posters", "jpg")
+
+
+def test_what_is_not_said_is_that_of_a_durable_copy_without_limits():
+    terms = check_terms()
+    assert terms == Terms(Facts("assets", "", None, None))
+    assert terms == Terms(Facts("assets", "", None, None, ""), Limits(None, None, None, True), True, False, True)
 
 
 def test_an_extension_that_is_said_counts_more_than_that_of_the_source():

@@ -1,6 +1,7 @@
 """Change the package in small ways, one at a time, and find the changes that no test notices.
 
-    python tools/mutants.py hashing files     some changes of each of these modules, or of all in `TESTS`
+    python tools/mutants.py hashing files     all changes of each of these modules, or of all in `TESTS`
+    python tools/mutants.py --sample 80       some of each, drawn by chance but always the same
     python tools/mutants.py --again           those that were left and have no reason, by all tests of their module
 
 Each change is tried in a copy of the project, by those of the module's tests that run the changed line, in a process
@@ -36,7 +37,7 @@ TESTS = {  # Module: the test files that are to notice
     "paths": ["paths", "hostile", "layout"],
     "kernel": ["kernel", "files", "groups"],
     "files": ["files", "layout", "ingest", "arrivals"],
-    "ingest": ["ingest", "putting", "content", "groups"],
+    "ingest": ["ingest", "arrivals", "putting", "content", "groups"],
     "putting": ["putting", "ingest", "content", "groups"],
     "contents": ["contents", "groups"],
     "arrivals": ["arrivals", "groups"],
@@ -44,6 +45,8 @@ TESTS = {  # Module: the test files that are to notice
     "batches": ["batches", "groups"],
     "terms": ["terms", "content", "putting"],
     "duplicating": ["duplicating", "ingest"],
+    "inserting": ["inserting", "groups"],
+    "placement": ["placement", "ingest", "putting", "groups"],
     "keeping": ["keeping", "content", "collecting"],
     "collecting": ["collecting"],
     "records": ["records", "journal", "processing"],
@@ -284,7 +287,9 @@ def run(module, project, python, options):
     "Try changes of a module"
     text = (project / "cjm_media_storage" / f"{module}.py").read_text()
     every = changes(text)
-    some = sorted(random.Random(module).sample(every, min(options.sample, len(every))))
+    some = every
+    if options.sample is not None and options.sample < len(every):
+        some = sorted(random.Random(module).sample(every, options.sample))
     known, tried = [], len(some)
     if options.again:
         known, some, tried = again(module, text, every)
@@ -305,7 +310,7 @@ def run(module, project, python, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", default=list(TESTS))
-    parser.add_argument("--sample", type=int, default=80, help="changes of each module at most")
+    parser.add_argument("--sample", type=int, help="changes of each module at most; all, if not given")
     parser.add_argument("--again", action="store_true", help="those that were left")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

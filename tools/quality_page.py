@@ -39,9 +39,9 @@ CHANGED = """
 
 `tools/mutants.py` changes the code of the rooms that data depends on, one place at a time: a comparison, a condition,
 a number, an operator, a word of SQL, a call or an error left out, a result that is None, a `with` block without its
-guard. Some changes of a module, drawn by chance but always the same, are tried by the tests of the module
-and of its neighbours. What is left makes no difference that a program could see, for the reason that is given, or is
-open.
+guard. The changes of a module are tried by the tests of the module and of its neighbours: all of them, or, where fewer
+were tried than there are, some that were drawn by chance. What is left makes no difference that a program could see,
+for the reason that is given, or is open.
 """.strip()
 
 
