@@ -13,7 +13,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from .contents import Job
+from .contents import Found, Job
 from cjm_media_storage.errors import (
     CorruptDatabase,
     ReadOnlyStore,
@@ -91,13 +91,13 @@ class Arrivals:
                 self._look(job, folders)
             except Exception as e:
                 self.fail(job, e)
-        self._recall([job for job in jobs if job.stat is not None and not (job.alone or job.error)])
+        self._recall([job for job in jobs if job.file is not None and not (job.alone or job.error)])
         read: list[Job] = []
         held, known, began, view = 0, self.putting.known, time.time_ns(), room()
         for job in jobs:
             if job.incoming is not None or job.error is not None or self.stop.is_set():
                 continue
-            if held + job.room > len(view):
+            if job.file is not None and held + job.file.room > len(view):
                 self._stage(read)
                 read, held, began = [], 0, time.time_ns()
             job.began = began
@@ -132,8 +132,8 @@ class Arrivals:
         except (OSError, ValueError):
             return  # its reading will say why
         if stats.S_ISREG(stat.st_mode):
-            job.alone, job.stat, job.name, job.extension = folder.inside, stat, content, extension_of(name)
-            job.room = stat.st_size + 1 if stat.st_size <= SMALL else 0
+            room = stat.st_size + 1 if stat.st_size <= SMALL else 0
+            job.alone, job.file = folder.inside, Found(content, extension_of(name), stat, room)
             if terms.limits is not NO_LIMITS:
                 terms.limits.check_size(content, stat.st_size, end=True)
         else:
@@ -164,40 +164,43 @@ class Arrivals:
         memo = self.putting.memo
         if memo is None or not jobs:
             return
-        hashes = memo.recall_many([job.stat for job in jobs if job.stat is not None])
-        for job, hash in zip(jobs, hashes, strict=True):
+        files = [job.file for job in jobs if job.file is not None]
+        hashes = memo.recall_many([file.stat for file in files])
+        for job, file, hash in zip(jobs, files, hashes, strict=True):
             if hash:
                 try:
-                    self._of_file(job, hash)
+                    self._of_file(job, file, hash)
                 except Exception as e:
                     self.fail(job, e)
 
     def _of_file(
         self,
         job: Job,
+        file: Found,  # Its own
         hash: str,
         data: memoryview | None = None,  # None: they were not read
     ) -> None:
         "Take `hash` for that of the file"
-        name, stat, terms = job.name, job.stat, job.terms
-        assert terms is not None and stat is not None
+        terms = job.terms
+        assert terms is not None
         if terms.limits is not NO_LIMITS:
             terms.limits.check_hash(hash)
-        job.took(Incoming(name, job.extension, hash, stat.st_size, data, None, "copy", stat))
+        name, extension, stat, _ = file
+        job.took(Incoming(name, extension, hash, stat.st_size, data, None, "copy", stat))
 
     def read(
         self,
         job: Job,
         known: Known,
-        view: memoryview,  # `job.room` bytes or more, which are its own until it is staged
+        view: memoryview,  # `job.file.room` bytes or more, which are its own until it is staged
     ) -> None:
         "Read and hash a content; put it right away, if it is alone"
         assert job.terms is not None
         if job.alone:
             job.result = self.putting.put(job.content, job.terms)
-        elif job.stat is not None and job.room:
-            data = read_small(job.name, job.stat, view)
-            self._of_file(job, hash_bytes(data), data)
+        elif job.file is not None and job.file.room:
+            data = read_small(job.file.name, job.file.stat, view)
+            self._of_file(job, job.file, hash_bytes(data), data)
         else:
             terms = job.terms
             job.took(take(job.content, terms.limits, known, self.putting.staging, None, terms.follow_symlinks))

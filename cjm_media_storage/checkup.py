@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __version__
+from .cards import counted
 from .content import ContentStore
 from .errors import NoSpace, ReadOnlyStore, StorageError
 from .files import DISK, Disk, NoHardLink
@@ -189,13 +190,13 @@ def check_store(
 ) -> Iterator[Finding]:
     "What is to be done in a store that is open, and can therefore be read"
     totals = store.stats()
-    yield Finding("index", "good", f"{totals['objects']:,} objects, {totals['trashed']:,} in the trash")
+    yield Finding("index", "good", f"{counted(totals['objects'], 'object')}, {totals['trashed']:,} in the trash")
     kept = list((store.root / ".store" / "quarantine").glob("*"))
     meaning = "wrong bytes that were taken out of the way; look at them, then remove them yourself" if kept else ""
-    yield Finding("quarantine", "fair" if kept else "good", f"{len(kept)} files", meaning)
+    yield Finding("quarantine", "fair" if kept else "good", counted(len(kept), "file"), meaning)
     expired = len(store.trash.purge(dry_run=True))
     meaning = "they can be removed for good: media-storage trash purge" if expired else ""
-    yield Finding("expired trash", "fair" if expired else "good", f"{expired:,} items", meaning)
+    yield Finding("expired trash", "fair" if expired else "good", counted(expired, "item"), meaning)
 
 
 def checkup(

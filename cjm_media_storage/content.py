@@ -321,7 +321,7 @@ class ContentStore(Provenance):
         return {f"{ALGO}:{digest}" for digest in found}
 
     def __contains__(self, hash: str) -> bool:
-        return self.exists(hash)
+        return self._index.lists(digest_of(hash))
 
     def __len__(self) -> int:
         return self.stats()["objects"]

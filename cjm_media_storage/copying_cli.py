@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from .cards import counted
 from .copying import CopySummary, copy_each
 from .storage import ContentStore, StorageError
 from cjm_media_storage.targets import (
@@ -98,7 +99,7 @@ def _say(
         failures = [{"hash": one.hash, "namespace": one.namespace, "reason": one.reason} for one in summary.failures]
         say_json(summary, failures=failures, ok=summary.ok)
         return
-    print(f"copied: {summary.copied:,} objects, {size(summary.bytes)}; known: {summary.known:,}")
+    print(f"copied: {counted(summary.copied, 'object')}, {size(summary.bytes)}; known: {summary.known:,}")
     for one in summary.failures:
         print(f"failed: {printable(one.reason)}")
     if summary.failed > len(summary.failures):

@@ -205,7 +205,7 @@ class Entries:
         "Is there such an object?"
         sql = "SELECT 1 FROM objects WHERE digest = ? AND state = 'live'"
         if namespace is None:
-            return bool(self.database.fetch(sql, (digest,)))
+            return bool(self.database.fetch(f"{sql} LIMIT 1", (digest,)))  # else it would look for a second one
         return bool(self.database.fetch(f"{sql} AND namespace = ?", (digest, namespace)))
 
     def live(

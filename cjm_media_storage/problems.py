@@ -15,6 +15,7 @@ import stat as stats
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 
+from .cards import counted
 from .errors import StoreUnavailable
 from .parts import Parts
 from .showing import Shown
@@ -123,7 +124,7 @@ class VerifyReport(Shown):
     def __str__(self) -> str:
         told = ", ".join(f"{count} {kind}" for kind, count in self.counts.items()) or "no problems"
         end = "" if self.complete else f" (not complete{': ' if self.unavailable else ''}{self.unavailable})"
-        lines = [f"{self.checked} objects checked by {self.level}, {self.bytes} bytes read: {told}{end}"]
+        lines = [f"{counted(self.checked, 'object')} checked by {self.level}, {self.bytes} bytes read: {told}{end}"]
         for problem in self.problems[:SHOWN]:
             detail = f" ({problem.detail})" if problem.detail else ""
             lines.append(shown(f"  {problem.kind} {problem.path}{detail}"))

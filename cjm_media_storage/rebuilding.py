@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .cards import counted
 from .database import Session
 from .errors import LocksUnreliable, StorageError
 from .files import DISK, Disk
@@ -54,7 +55,7 @@ class RebuildReport(Shown):
         return not self.problems and not self.missing
 
     def __str__(self) -> str:
-        found = f"{self.objects} objects of {self.bytes} bytes, {self.trashed} in the trash"
+        found = f"{counted(self.objects, 'object')} of {self.bytes} bytes, {self.trashed} in the trash"
         known = f"{self.sources} sources, {self.references} references, {self.publications} publications"
         problems = "".join(f", {count} {problem}" for problem, count in sorted(self.problems.items()))
         return f"{found}; {known}; {self.missing} missing{problems}"
