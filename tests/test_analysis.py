@@ -6,6 +6,7 @@ import os
 import signal
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from old import First, Last
@@ -237,6 +238,9 @@ def test_why_it_is_computed(speech):
     copy = speech.episode.with_name("copy.wav")
     copy.write_bytes(b"speech")
     assert speech.get(lambda path: (None, None), path=copy, config={"threshold": 0.1}).why == "parameters changed"
+    other = speech.episode.with_name("other.wav")
+    other.write_bytes(b"noise")
+    assert speech.get(lambda path: (None, None), path=other).why == "never computed"
     speech.episode.write_bytes(b"music")
     assert speech.get().why == "input changed"
     assert speech.get(force=True).why == "forced"
@@ -416,7 +420,9 @@ def test_fault_58_what_no_row_can_hold_is_refused_before_it_is_computed(speech):
             speech.get(lambda path: pytest.fail("it was computed"), config=wrong)
 
 
-@pytest.mark.parametrize("wrong", [[], None, {}, (), ([], {}, 1)], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [[], None, {}, (), ([], {}, 1), SimpleNamespace(ranges=[]), SimpleNamespace(metadata={})], ids=repr
+)
 def test_what_is_no_pair_of_ranges_and_metadata_is_told(speech, wrong):
     with pytest.raises(InvalidRecord, match=rf"compute returned {type(wrong).__name__}, not \(ranges, metadata\)"):
         speech.get(lambda path: wrong)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from on_disk import tree, unprivileged
+from pages import Page
 
 from cjm_media_storage.collecting import explain, gc
 from cjm_media_storage.storage import (
@@ -79,6 +80,12 @@ def test_a_dry_run_writes_nothing_and_says_why(store):
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
+def test_an_orphan_shows_where_it_is_and_why_it_goes(store):
+    orphan = gc(store, grace=0).orphans[0]
+    shown = Page(orphan._repr_html_()).texts
+    assert [shown[shown.index(each) + 1] for each in ("namespace", "why")] == ["assets", orphan.why]
+
+
 def test_what_was_put_lately_stays(store, later):
     for ahead, stays in ((0, True), (HOUR - 1, True), (HOUR + 700, False)):
         later[0] = ahead
@@ -86,6 +93,13 @@ def test_what_was_put_lately_stays(store, later):
     store.put(poster(3))  # known, and needed again
     assert 3 not in would_go(gc(store)) and len(would_go(gc(store))) == 9
     assert explain(store, name(3)).startswith("young")
+
+
+def test_without_grace_nothing_is_young(store, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now)  # a clock may go in steps
+    store.put(poster(10))
+    assert 10 in would_go(gc(store, grace=0))
 
 
 def test_fault_47_the_clock_was_set_back(store, later):
@@ -237,8 +251,8 @@ def test_wrong_arguments(store):
     for wrong in ({"grace": -1}, {"retention_days": -1}, {"roots": [["garbage"]]}):
         with pytest.raises(ValueError):
             gc(store, **wrong)
-    with pytest.raises(InvalidNamespace):
-        gc(store, namespace="../x")
+    with store.parts.maintenance(), pytest.raises(InvalidNamespace):  # told before anybody is waited for
+        gc(store, namespace="../x", dry_run=False)
 
 
 # ---- while others work
@@ -279,6 +293,17 @@ def test_fault_27_what_is_referenced_after_it_was_condemned_stays(store, monkeyp
         store.add_reference(name(4), "movie:1")
 
 
+def test_an_object_whose_number_is_that_of_another_meanwhile_stays(store, monkeypatch):
+    def renumber():
+        with store._index.database.transaction() as con:
+            con.execute("UPDATE objects SET id = -id WHERE id IN (4, 5)")
+            con.execute("UPDATE objects SET id = 9 + id WHERE id < 0")
+
+    between_look_and_sweep(monkeypatch, renumber)
+    assert taken(sweep(store)) == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert [store.read(name(n), verify=True) for n in (3, 4)] == [poster(3), poster(4)]
+
+
 def test_what_is_pinned_or_analysed_after_it_was_condemned_stays(store, monkeypatch, tmp_path):
     pin = store.pin(name(3))
     with MediaAnalysisStorage(tmp_path / "a.db") as analyses:
@@ -300,6 +325,15 @@ def test_an_untracked_file_that_was_adopted_meanwhile_stays(store, monkeypatch):
     assert [problem.hash for problem in report.untracked] == sorted([name(3), name(4)])
     assert sorted(item.reason for item in report.taken) == ["garbage"] * 8 + ["untracked"]
     assert store.read(name(3), verify=True) == poster(3)
+
+
+def test_an_untracked_file_that_went_meanwhile_stops_nothing(store, monkeypatch):
+    paths = [store.path(name(n)) for n in (3, 4)]
+    store._index.database.execute("DELETE FROM objects WHERE digest IN (?, ?)", (name(3)[7:], name(4)[7:]))
+    between_look_and_sweep(monkeypatch, paths[0].unlink)
+    report = sweep(store, untracked=True)
+    assert len(report.untracked) == 2 and not paths[1].exists()
+    assert sorted(item.reason for item in report.taken) == ["garbage"] * 8 + ["untracked"]
 
 
 def test_a_mark_that_nobody_acted_on_does_no_harm(store, monkeypatch):

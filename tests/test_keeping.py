@@ -64,6 +64,12 @@ def test_a_pin_of_the_dead_does_not_count_where_it_cannot_be_removed(place):
         assert explain(store, poster, grace=0).startswith("no reference")
 
 
+def test_a_file_that_is_no_pin_holds_nothing_and_stops_nothing(store, poster):
+    with store.pin(poster):
+        (store.root / ".store" / "pins" / "notes.of.some.body").touch()
+        assert store.parts.pins.held() == {poster.partition(":")[2]}
+
+
 @pytest.mark.parametrize(
     ("role", "words"), [("poster", "referenced by movie:1 as poster"), ("", "referenced by movie:1")]
 )

@@ -42,6 +42,20 @@ def test_the_real_path_is_that_of_python(tmp_path):
         assert real_path(tmp_path / name) == os.path.realpath(tmp_path / name)
 
 
+def test_what_has_no_path_or_none_any_more_gets_none_of_the_kernels_names(here, monkeypatch):
+    ends = os.pipe()
+    try:
+        assert real_path(f"/proc/self/fd/{ends[0]}") == os.path.realpath(f"/proc/self/fd/{ends[0]}")
+    finally:
+        for end in ends:
+            os.close(end)
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    with pytest.raises(FileNotFoundError):  # for the kernel it is "gone (deleted)"
+        real_path(".")
+
+
 def test_fault_09_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listening:
@@ -76,6 +90,8 @@ def test_steps_that_were_looked_at_are_not_looked_at_again(tmp_path):
     (shard / "object").unlink()
     assert inside(tmp_path, shard / "object", seen=seen)  # it was there a moment ago
     assert not inside(tmp_path, shard / "other", seen=seen)
+    (shard / "other").touch()
+    assert inside(tmp_path, shard / "other", seen=seen)
     (shard / "link").symlink_to("object")
     with pytest.raises(UnsafePath):
         inside(tmp_path, shard / "link", seen=seen)

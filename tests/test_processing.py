@@ -3,14 +3,15 @@
 import gc
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from old import CACHE_INDEX, First, Last, Published
-from on_disk import query
+from on_disk import query, unprivileged
 from results import A, B, C, D, analysis_row, processing_row
 
 from cjm_media_storage.analysis import MediaAnalysisStorage
-from cjm_media_storage.errors import InvalidRecord
+from cjm_media_storage.errors import CorruptDatabase, InvalidRecord, ReadOnlyStore
 from cjm_media_storage.hashing import hash_file
 from cjm_media_storage.processing import MediaProcessingRow, MediaProcessingStorage
 
@@ -177,6 +178,19 @@ def test_a_job_that_collides_with_two_rows(storage):
     assert storage.get_by_job_id("job_1").input_path == "/media/1.wav"
 
 
+def test_a_job_that_is_refused_takes_no_other_with_it(on_file, path):
+    "job_0 would be saved under the key of job_1, for which its own row goes"
+    on_file.save_many([processing_row(0), processing_row(1)])
+    with closing(sqlite3.connect(path)) as con, con:
+        con.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON processing_jobs "
+            "BEGIN SELECT RAISE(ABORT, 'somebody else will have none of it'); END"
+        )
+    with pytest.raises(CorruptDatabase, match="will have none of it"):
+        on_file.save_many([processing_row(1, job_id="job_0")])
+    assert names(on_file) == ["job_0", "job_1"]
+
+
 def test_a_replaced_job_may_come_back(storage):
     for job_id in ("job_0", "job_1", "job_0"):
         storage.save_many([processing_row(0, job_id=job_id)])
@@ -201,6 +215,28 @@ def test_history_holds_what_was_replaced_and_nothing_else(storage):
 def test_find_uses_an_index(on_file):
     sql = "EXPLAIN QUERY PLAN SELECT * FROM processing_jobs WHERE input_hash = ? AND action = ? AND config_hash = ?"
     assert "USING INDEX" in query(on_file.db_path, sql, A, "convert", B)[0][-1]
+
+
+def test_fault_41_nothing_is_made_that_could_not_be_recorded(open_folder):
+    closed, film = open_folder / "closed", open_folder / "film.mkv"
+    film.write_bytes(b"a film")
+    made = []
+
+    def make(path):
+        made.append(Path(path).write_bytes(b"as mp4"))
+
+    def ask(storage, name):
+        return storage.get_or_compute("convert", film, {"to": name}, make, output_path=open_folder / name)
+
+    with MediaProcessingStorage(closed / "results.db") as storage:
+        ask(storage, "film.mp4")
+    (closed / "results.db").chmod(0o444)
+    closed.chmod(0o555)
+    with unprivileged(), MediaProcessingStorage(closed / "results.db") as storage:
+        assert ask(storage, "film.mp4").hit
+        with pytest.raises(ReadOnlyStore):
+            ask(storage, "film.webm")
+    assert len(made) == 1
 
 
 # ---- files of older programs
