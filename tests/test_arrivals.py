@@ -207,6 +207,14 @@ def test_the_extension_is_that_of_the_name_in_whatever_folder(store, here):
     assert (outcome.result.extension, store.put(path).extension) == ("mkv", "mkv")
 
 
+def test_fault_34_a_file_whose_name_is_no_text_is_its_own_source(store, tmp_path):
+    path = os.fsencode(tmp_path) + b"/film \xff.mkv"
+    with open(path, "wb") as file:
+        file.write(b"a film")
+    (outcome,) = store.put_many([os.fsdecode(path)])
+    assert [source.location for source in store.sources(outcome.result.hash)] == [os.fsdecode(path)]
+
+
 def test_a_store_that_fails_is_not_asked_again(store, monkeypatch):
     "Each content would fail, too, after it has waited for as long"
     asked = []

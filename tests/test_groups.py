@@ -24,8 +24,10 @@ from cjm_media_storage.storage import (
     NoSpace,
     PutItem,
     SourceError,
+    StoreBusy,
     StoreUnavailable,
     TooLarge,
+    UnsafePath,
     hash_bytes,
 )
 
@@ -476,6 +478,66 @@ def test_files_that_the_memo_knows_and_the_store_has_lost(store, remembered):
     assert [result.created for result in results] == [True, True, False, False, False]
     assert [result.link_mode for result in results] == ["copy"] * 4 + ["none"]
     assert all(store.read(hash_bytes(b"poster %d" % n), verify=True) for n in range(5))
+
+
+def between_two_looks(monkeypatch, change):
+    "Have `change` done when a group has found out which of its contents must be read after all"
+    read_after_all = Group._store_unread
+
+    def changed(group, jobs):
+        change()
+        read_after_all(group, jobs)
+
+    monkeypatch.setattr(Group, "_store_unread", changed)
+
+
+def test_a_file_that_is_lost_at_both_ends_fails_alone(store, remembered, monkeypatch):
+    "The memo knows it, the store has lost it, and it is gone itself when it is to be read after all"
+    store.path(hash_bytes(b"poster 2")).unlink()
+    between_two_looks(monkeypatch, lambda: remembered[2].unlink(missing_ok=True))
+    outcomes = list(store.put_many(remembered))
+    assert [outcome.result is not None for outcome in outcomes] == [True, True, False, True, True]
+    assert isinstance(outcomes[2].error, SourceError)
+
+
+def test_fault_11_a_folder_that_becomes_a_link_while_a_group_is_stored(store, remembered, tmp_path, monkeypatch):
+    "It was looked at while the lock was held, which says nothing of later"
+    object = store.path(hash_bytes(b"poster 2"))
+    object.unlink()
+    outside = tmp_path / "outside"
+
+    def exchange():
+        if not outside.exists():
+            object.parent.rename(outside)
+            object.parent.symlink_to(outside)
+
+    between_two_looks(monkeypatch, exchange)
+    outcomes = list(store.put_many(remembered))
+    assert isinstance(outcomes[2].error, UnsafePath) and list(outside.iterdir()) == []
+    assert all(outcome.result for outcome in outcomes if outcome is not outcomes[2])
+
+
+def test_the_row_of_what_was_adopted_has_the_time_of_the_file_that_is_there(store):
+    path = store.put(b"a poster").path
+    store.delete(hash_bytes(b"a poster"))
+    store.trash.purge(everything=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"a poster")
+    os.utime(path, ns=(0, 10**9))
+    assert all(outcome.result.created for outcome in store.put_many([b"a poster"]))
+    assert [entry.mtime_ns for entry in store._index.entries(hash_bytes(b"a poster")[7:])] == [10**9]
+
+
+def test_a_large_file_that_is_not_stored_leaves_nothing_in_staging(store, tmp_path, monkeypatch):
+    (tmp_path / "film.mkv").write_bytes(os.urandom(SMALL + 1))
+
+    def busy(digests):
+        raise StoreBusy("index.db")
+
+    monkeypatch.setattr(store._index, "live", busy)
+    with pytest.raises(StoreBusy):
+        list(store.put_many([tmp_path / "film.mkv"]))
+    assert staged(store) == []
 
 
 def test_a_known_stream_whose_object_vanishes_before_the_group_is_stored(store, monkeypatch):
