@@ -44,10 +44,10 @@ class Spot(NamedTuple):
 
     entry: Entry  # The row to be written; of a known object, what it must be now
     known: bool  # Are the right bytes there?
-    corrected: bool = False  # Is `entry`, of a known object, another one than the index has?
-    elsewhere: Entry | None = None  # The same bytes, intact, in another namespace
-    trashed: Entry | None = None  # The row of the same object in the trash
-    durable: bool = True  # Are the bytes to be synced? Those of a row that was there before always are
+    corrected: bool  # Is `entry`, of a known object, another one than the index has?
+    elsewhere: Entry | None  # The same bytes, intact, in another namespace
+    trashed: Entry | None  # The row of the same object in the trash
+    durable: bool  # Are the bytes to be synced? Those of a row that was there before always are
 
 # %% ../nbs/340_putting.ipynb #ad324ce8
 class Putting:
@@ -154,13 +154,15 @@ class Putting:
         terms: Terms,
     ) -> PutResult:
         "Store a file by giving it its final name, or a copy where that cannot be, and take its old name away last"
-        with open_source(path, follow_symlinks=False) as (_, stat):
+        with open_source(path, terms.follow_symlinks) as (_, stat):
             alone = stat.st_nlink == 1  # else whoever uses the other name could change the object
             try:
                 result = self._receive(path, terms, in_place=alone)
             except BaseException:
-                if os.path.lexists(path) and os.stat(path).st_nlink == 1:  # else it may be an object by now
-                    self.disk.chmod(path, stats.S_IMODE(stat.st_mode))
+                with contextlib.suppress(FileNotFoundError):  # somebody else has taken it away
+                    now = os.stat(path)
+                    if now.st_nlink == 1 and os.path.samestat(now, stat):  # else it may be an object by now
+                        self.disk.chmod(path, stats.S_IMODE(stat.st_mode))
                 raise
             if self._is_object(path, result):
                 raise SourceError(os.fspath(path), "it is the object itself, by another way to the store", result.size)
@@ -176,7 +178,7 @@ class Putting:
     ) -> None:
         "Take the old name of a moved file away, if it is still the file that was stored"
         now = os.stat(path, follow_symlinks=False)
-        if now.st_ino == stat.st_ino and same_bytes(now, stat):
+        if os.path.samestat(now, stat) and same_bytes(now, stat):
             self.disk.unlink(path)
         elif self.objects.on_disk and os.path.samestat(now, os.stat(result.path)):
             raise CorruptObject(result.hash, os.fspath(result.path))
