@@ -89,20 +89,20 @@ class Batch:
         "Put `contents`, which are pulled as they are needed"
         groups: deque[Group] = deque()
         rest = iter(contents)
-        with workers(self._threads, "receive") as readers, workers(1, "store") as storer:
-            try:
-                while self._more or groups:
-                    if self._more and self._begin(groups):
-                        yield from self._fill(groups, rest, readers)
-                        groups[-1].finished = storer.submit(groups[-1].store)
-                    if groups and (len(groups) > 1 or not self._more):
-                        yield from self._end(groups)
-            finally:
-                self._stop.set()
-                readers.close()
-                storer.close()
-                for group in groups:
-                    group.discard()
+        try:
+            with workers(1, "store") as storer, workers(self._threads, "receive") as readers:
+                try:
+                    while self._more or groups:
+                        if self._more and self._begin(groups):
+                            yield from self._fill(groups, rest, readers)
+                            groups[-1].finished = storer.submit(groups[-1].store)
+                        if groups and (len(groups) > 1 or not self._more):
+                            yield from self._end(groups)
+                finally:
+                    self._stop.set()
+        finally:  # nobody reads or stores any more
+            for group in groups:
+                group.discard()
         if self._failure is not None:
             raise self._failure
 
@@ -168,7 +168,7 @@ class Batch:
         groups: deque[Group],
     ) -> Iterator[Outcome]:
         "Report what can be reported without waiting"
-        while len(groups) > 1 and (task := groups[0].finished) is not None and task.done():
+        while (task := groups[0].finished) is not None and task.done():  # that of the last comes when it is full
             yield from self._end(groups)
         if not self._ordered:
             for group in groups:

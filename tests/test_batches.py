@@ -3,7 +3,6 @@
 import itertools
 import os
 import threading
-import time
 
 import pytest
 from memory import peak_of
@@ -58,6 +57,32 @@ def test_a_failure_is_reported_at_once_where_the_order_does_not_matter(store, mo
     assert len(store) > 20
 
 
+@pytest.mark.parametrize("options", [{}, {"ordered": True}, {"ordered": False}], ids=["usual", "ordered", "any order"])
+def test_what_fails_early_is_reported_in_its_place_if_the_order_matters(store, options):
+    read, go = threading.Event(), threading.Event()
+
+    def slow():
+        go.wait(PATIENCE)
+        yield b"a film"
+
+    def telling():
+        read.set()
+        go.wait(PATIENCE)
+        yield b"a poster"
+
+    def contents():
+        yield slow()
+        yield "gone.jpg"
+        yield telling()  # the second thread has tried the file by then
+        read.wait(PATIENCE)
+        yield b"a portrait"
+        go.set()
+
+    batch = Batch(store.parts.putting, {}, durability="full", threads=2, **options)
+    failed = [outcome.error is not None for outcome in batch.put(contents())]
+    assert failed.index(True) == (1 if options.get("ordered", True) else 0)
+
+
 # ---- bounds
 
 
@@ -92,23 +117,24 @@ def test_memory_is_bounded_however_large_the_contents_are(store):
     assert peak_of(put, runs=1) < 100 << 20  # of 220 MB
 
 
-def test_a_group_is_stored_while_the_next_is_slow_to_come(store, small_groups):
-    reported = []
+def test_a_group_is_reported_while_the_next_is_slow_to_come(store, small_groups, monkeypatch):
+    groups, reported, seen = [], [], []
+
+    class Watched(Group):
+        def __init__(self, *args):
+            super().__init__(*args)
+            groups.append(self)
 
     def contents():
         yield from posters(20)
-        until = time.monotonic() + PATIENCE
-        for n in itertools.count(20):
-            if len(reported) >= 20 or time.monotonic() > until:
-                seen.append(len(reported))
-                return
-            done.wait(0.05)
-            yield b"poster %d" % n
+        assert groups[1].finished.exception(PATIENCE) is None
+        yield from (b"a poster", b"a portrait")
+        seen.append(len(reported))
 
-    seen, done = [], threading.Event()
+    monkeypatch.setattr("cjm_media_storage.batches.Group", Watched)
     for outcome in store.put_many(contents()):
         reported.append(outcome)
-    assert seen[0] >= 20
+    assert (seen, len(reported)) == ([20], 22)
 
 
 def test_the_next_group_is_received_while_one_is_stored(store, small_groups, monkeypatch):
@@ -126,6 +152,44 @@ def test_the_next_group_is_received_while_one_is_stored(store, small_groups, mon
     monkeypatch.setattr(Group, "store", patient)
     assert [outcome.error for outcome in store.put_many(contents())] == [None] * 11
     assert waited == [True, True]
+
+
+def test_groups_are_stored_by_one_thread(store, small_groups, monkeypatch):
+    write, ended, threads = Group.store, threading.Event(), []
+
+    def patient(self):
+        threads.append(threading.get_ident())
+        ended.wait(PATIENCE)
+        write(self)
+
+    def contents():
+        yield from posters(15)
+        ended.set()
+
+    monkeypatch.setattr(Group, "store", patient)
+    assert len(list(store.put_many(contents()))) == 15
+    assert (len(threads), len(set(threads))) == (2, 1)
+
+
+def test_eight_wait_for_the_disk_where_each_content_is_put_by_itself(store):
+    together = threading.Barrier(8, timeout=PATIENCE)
+
+    def stream(n):
+        together.wait()
+        yield b"poster %d" % n
+
+    assert [outcome.error for outcome in store.put_many(map(stream, range(8)), durability="full")] == [None] * 8
+
+
+def test_one_thread_reads_where_one_is_asked_for(store, small_groups):
+    threads = set()
+
+    def stream(n):
+        threads.add(threading.get_ident())
+        yield b"poster %d" % n
+
+    assert len(list(store.put_many(map(stream, range(50)), threads=1))) == 50
+    assert len(threads - {threading.get_ident()}) == len(threads) == 1
 
 
 def test_whoever_counts_what_is_stored_is_told_before_it_is_reported(store):
