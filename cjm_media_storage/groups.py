@@ -244,9 +244,11 @@ class Group(Arrivals):
         "Say that it is stored"
         assert job.spot is not None and job.entry is not None
         entry = job.entry
-        if job.spot.trashed is not None:
-            self.putting.trash.forget(job.spot.trashed)
-        if not (entry.id or job.created):  # somebody else was faster
+        trashed = job.spot.trashed
+        if trashed is not None:
+            self.putting.trash.forget(trashed)
+        # It has a row from before, or somebody else was faster.
+        if not entry.id and (trashed is not None or not job.created):
             (entry,) = self.putting.index.entries(entry.digest, entry.namespace)
         job.result = self.putting.result(entry, job.created, job.link_mode, job.final if job.created else None)
 

@@ -398,6 +398,13 @@ def test_fault_30_a_group_heals_and_adopts_and_brings_back_from_the_trash(tmp_pa
         assert (len(tree(store)), staged(store)) == (5, [])
 
 
+def test_what_comes_back_from_the_trash_came_when_it_came_first(store):
+    first = store.put(b"a poster")
+    store.delete(first.hash)
+    (outcome,) = store.put_many([b"a poster"])
+    assert outcome.result.created and outcome.result.created_at == first.created_at == store.get(first.hash).created_at
+
+
 def test_files_that_are_moved_or_inside_the_store(store, tmp_path):
     film, stored = tmp_path / "film.mkv", store.put(b"a poster").path
     film.write_bytes(b"a film")
