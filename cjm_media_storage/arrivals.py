@@ -11,6 +11,7 @@ import os
 import stat as stats
 import threading
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .contents import Found, Job
@@ -24,11 +25,13 @@ from cjm_media_storage.errors import (
     UnsupportedFormat,
 )
 from .hashing import aligned, hash_bytes
+from .index import Entry, NewSource
 from .ingest import SMALL, Incoming, Known, read_small, take
 from .layout import extension_of
 from .putting import Putting
 from .records import path_key
 from .terms import NO_LIMITS
+from .workers import Turns
 
 # %% ../nbs/342_arrivals.ipynb #442870bb
 ABOUT_STORE = (StoreClosed, StoreUnavailable, ReadOnlyStore, CorruptDatabase, StoreBusy, UnsupportedFormat)
@@ -47,6 +50,23 @@ def room() -> memoryview:
     return view
 
 
+def _pieces(
+    jobs: list[Job],
+) -> Iterator[list[Job]]:
+    "Split them, so that the files of each piece fit into `room`"
+    some: list[Job] = []
+    held = 0
+    for job in jobs:
+        size = job.file.room if job.file is not None else 0
+        if some and held + size > SMALL + mmap.PAGESIZE:
+            yield some
+            some, held = [], 0
+        some.append(job)
+        held += size
+    if some:
+        yield some
+
+
 class Folder(NamedTuple):
     "A folder of files that arrive"
 
@@ -62,8 +82,10 @@ class Arrivals:
         putting: Putting,
         durability: str,  # 'batch', 'none', or 'full': then each is put by itself
         stop: threading.Event | None = None,  # Nothing is begun any more once it is set
+        turns: Turns | None = None,  # Shared with those who store what was received
     ) -> None:
         self.putting, self._durability, self.stop = putting, durability, stop or threading.Event()
+        self.turns = turns or Turns()
         self.mutex = threading.Lock()
         self.bytes, self.held = 0, 0  # Read or staged; in memory
 
@@ -85,6 +107,17 @@ class Arrivals:
         jobs: list[Job],
     ) -> None:
         "Recognise contents, or read, hash and stage them"
+        with self.turns.together():
+            self._recognise(jobs)
+        for some in _pieces([job for job in jobs if job.incoming is None and job.error is None]):
+            with self.turns.together():
+                self._read_and_stage(some)
+
+    def _recognise(
+        self,
+        jobs: list[Job],
+    ) -> None:
+        "Look at contents; files that have not changed since they were hashed need not be read"
         folders: dict[str, Folder] = {}
         for job in jobs:
             try:
@@ -92,23 +125,23 @@ class Arrivals:
             except Exception as e:
                 self.fail(job, e)
         self._recall([job for job in jobs if job.file is not None and not (job.alone or job.error)])
-        read: list[Job] = []
+
+    def _read_and_stage(
+        self,
+        jobs: list[Job],  # That can be held at once
+    ) -> None:
         held, known, began, view = 0, self.putting.known, time.time_ns(), room()
         for job in jobs:
-            if job.incoming is not None or job.error is not None or self.stop.is_set():
-                continue
-            if job.file is not None and held + job.file.room > len(view):
-                self._stage(read)
-                read, held, began = [], 0, time.time_ns()
+            if self.stop.is_set():
+                return
             job.began = began
             try:
                 self.read(job, known, view[held:])
             except Exception as e:
                 self.fail(job, e)
             if job.incoming is not None:
-                read.append(job)
                 held += len(job.incoming.data or b"")
-        self._stage(read)
+        self._stage([job for job in jobs if job.incoming is not None])
 
     def _look(
         self,
@@ -223,6 +256,17 @@ class Arrivals:
         with self.mutex:
             self.bytes += size
             self.held += held
+
+    def source(
+        self,
+        job: Job,  # Received
+    ) -> NewSource | None:
+        "Where a content came from"
+        assert job.incoming is not None and job.terms is not None
+        facts = job.terms.facts
+        if facts.source is None and job.location is not None:
+            return NewSource(job.location, facts.provider, facts.extension or job.incoming.extension)
+        return self.putting.source_of(job.incoming, facts)
 
     def stage(
         self,

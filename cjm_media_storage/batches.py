@@ -22,7 +22,7 @@ from .ingest import Content
 from .putting import Putting
 from .showing import Shown
 from .terms import PutResult, check_terms
-from .workers import Workers, usual_threads, workers
+from .workers import Turns, Workers, usual_threads, workers
 
 # %% ../nbs/344_batches.ipynb #cc37fa7a
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Batch:
         *,
         durability: str = "batch",  # 'full', 'batch' or 'none'
         ordered: bool = True,  # Report in the order of the contents?
-        threads: int | None = None,  # That read and hash; as many as there are cores, at most 8, if None
+        threads: int
+        | None = None,  # That read and hash, 1: the caller's; as many as there are cores, at most 8, if None
         progress: Callable[[BatchProgress], None] | None = None,
         stored: Callable[[PutResult], object] | None = None,  # Told of each result before it is reported
     ) -> None:
@@ -76,11 +77,13 @@ class Batch:
         self._options: dict[str, Any] = options | {"durability": durability}
         self._terms = check_terms(**self._options)
         self._threads = threads or (FULL_THREADS if durability == "full" else usual_threads())
+        self._readers = self._threads if self._threads > 1 else 0
+        self._storers = 0 if durability == "none" else 1
         self._per_task = 1 if durability == "full" else ITEMS_PER_TASK
         self._progress, self._so_far = progress, BatchProgress()
         self._more = True  # May there be more contents?
         self._failure: Exception | None = None  # Raised at the end
-        self._stop = threading.Event()
+        self._stop, self._turns = threading.Event(), Turns()
 
     def put(
         self,
@@ -90,7 +93,7 @@ class Batch:
         groups: deque[Group] = deque()
         rest = iter(contents)
         try:
-            with workers(1, "store") as storer, workers(self._threads, "receive") as readers:
+            with workers(self._storers, "store") as storer, workers(self._readers, "receive") as readers:
                 try:
                     while self._more or groups:
                         if self._more and self._begin(groups):
@@ -112,7 +115,7 @@ class Batch:
     ) -> bool:  # False: that cannot be
         "Begin a group"
         try:
-            groups.append(Group(self._putting, self._durability, self._stop))
+            groups.append(Group(self._putting, self._durability, self._stop, self._turns))
         except Exception as e:  # raised when what was pulled before is reported
             self._failure, self._more = e, False
         return self._more

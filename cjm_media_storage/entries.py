@@ -55,6 +55,8 @@ class Entry(NamedTuple):  # made by the thousand, in a fifth of the time of a fr
 # %% ../nbs/313_entries.ipynb #d510ffb1
 AnyIndex = Union[IndexDatabase, "ServedIndex"]
 
+_LISTS = "SELECT 1 FROM objects WHERE digest = ? AND state = 'live' LIMIT 1"  # else it would look for a second one
+_LISTS_IN = "SELECT 1 FROM objects WHERE digest = ? AND state = 'live' AND namespace = ?"
 _ENTRIES = f"SELECT {COLUMNS} FROM objects WHERE digest = ? AND state = 'live'"
 
 
@@ -203,10 +205,9 @@ class Entries:
         namespace: str | None = None,  # Any, if None
     ) -> bool:
         "Is there such an object?"
-        sql = "SELECT 1 FROM objects WHERE digest = ? AND state = 'live'"
         if namespace is None:
-            return bool(self.database.fetch(f"{sql} LIMIT 1", (digest,)))  # else it would look for a second one
-        return bool(self.database.fetch(f"{sql} AND namespace = ?", (digest, namespace)))
+            return bool(self.database.fetch(_LISTS, (digest,)))
+        return bool(self.database.fetch(_LISTS_IN, (digest, namespace)))
 
     def live(
         self,

@@ -9,17 +9,17 @@ __all__ = ['GROUP_ITEMS', 'UNSYNCED_ITEMS', 'GROUP_BYTES', 'GROUP_HELD', 'SYNC_T
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from .arrivals import Arrivals, room
 from .contents import Job
 from .errors import NoSpace, ObjectNotFound
-from .index import Entry, NewSource
+from .index import Entry
 from .ingest import NOTHING, Incoming, drop
 from .inserting import Written, write_all
 from .putting import Putting, Spot
-from .workers import Workers, workers
+from .workers import Turns, Workers, workers
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -40,8 +40,9 @@ class Group(Arrivals):
         putting: Putting,
         durability: str,  # 'batch', 'none', or 'full': then each is put by itself
         stop: threading.Event | None = None,  # Set when the store fails; then, or when others set it, nothing is begun
+        turns: Turns | None = None,  # As of `Arrivals`
     ) -> None:
-        super().__init__(putting, durability, stop)
+        super().__init__(putting, durability, stop, turns)
         self._process = os.getpid()
         self._durable = durability != "none"
         self._items = GROUP_ITEMS if self._durable else min(GROUP_ITEMS, UNSYNCED_ITEMS)
@@ -81,23 +82,70 @@ class Group(Arrivals):
         try:
             for task in self.tasks:
                 task.result()
-            jobs = [job for job in self.jobs if not job.ended]
-            if self.stop.is_set() or not jobs:
+            if self.stop.is_set():
                 return
             self.putting.check_root()
-            try:
-                self._store(jobs)
-                self._store_unread([job for job in jobs if not job.ended])
-            except (OSError, NoSpace) as e:  # nobody knows which of the bytes were lost
-                for job in jobs:
-                    if not job.ended:
-                        job.error = e
-            self._remember()
+            with self.turns.alone():
+                self._settle([job for job in self.jobs if job.staged is None and not job.ended])
+            if jobs := [job for job in self.jobs if not job.ended]:
+                self._store_all(jobs)
+            with self.turns.alone():
+                self._remember()
         except BaseException:
             self.stop.set()
             raise
         finally:
             self.discard()
+
+    def _settle(
+        self,
+        jobs: list[Job],  # Whose bytes may be there
+    ) -> None:
+        "Be done with those whose bytes are there, and of which there is nothing to be written"
+        if not jobs:
+            return
+        putting, seen, there = self.putting, set[str](), list[tuple[Job, Entry, str]]()
+        with putting.lock.shared():  # nothing is collected between the looks and the answers
+            putting.check_root()
+            entries = putting.index.entries_of([job.digest for job in jobs])
+            for job in jobs:
+                try:
+                    there += self._there(job, entries.get(job.digest, []), seen)
+                except Exception as e:
+                    self.fail(job, e)
+            sources = [self.source(job) for job, _, _ in there]
+            unsaid = putting.index.unsaid([entry for _, entry, _ in there], sources, time.time())
+            for (job, entry, name), news in zip(there, unsaid, strict=True):
+                if not news:
+                    job.result = putting.result(entry, False, "none", name)
+
+    def _there(
+        self,
+        job: Job,
+        entries: list[Entry],  # All of its digest
+        seen: set[str],  # As in `inside`
+    ) -> Iterator[tuple[Job, Entry, str]]:  # With the row, and where its bytes are
+        "The content, if its bytes are in place as they are to be, and nobody needs them anew"
+        assert job.terms is not None
+        facts, durable, objects = job.terms.facts, job.terms.durable, self.putting.objects
+        for entry in entries if facts.reference is None else ():
+            if entry.namespace == facts.namespace and entry.state == "live" and not (durable and entry.boot):
+                name = objects.name(entry)
+                if objects.is_as_stored(entry, name, seen):
+                    yield job, entry, name
+
+    def _store_all(
+        self,
+        jobs: list[Job],
+    ) -> None:
+        "Store what is not settled yet"
+        try:
+            self._store(jobs)
+            self._store_unread([job for job in jobs if not job.ended])
+        except (OSError, NoSpace) as e:  # nobody knows which of the bytes were lost
+            for job in jobs:
+                if not job.ended:
+                    job.error = e
 
     def _store_unread(
         self,
@@ -126,15 +174,24 @@ class Group(Arrivals):
         self._seen.clear()
         with self.putting.lock.shared():  # from the first look to the commit: nothing is collected in between
             self.putting.check_root()
-            entries = self.putting.index.entries_of(list({job.digest for job in jobs}))
-            for job in jobs:
-                try:
-                    self._link(job, entries.setdefault(job.digest, []))
-                except Exception as e:
-                    self.fail(job, e)
+            with self.turns.alone():
+                self._link_all(jobs)
             if self._linked:
                 self._sync(list(self._folders), self.putting.disk.sync_folder)
-            self._commit([job for job in jobs if job.spot is not None and not job.ended])
+            with self.turns.alone():
+                self._commit([job for job in jobs if job.spot is not None and not job.ended])
+
+    def _link_all(
+        self,
+        jobs: list[Job],
+    ) -> None:
+        "Give bytes their final names, unless they are there"
+        entries = self.putting.index.entries_of(list({job.digest for job in jobs}))
+        for job in jobs:
+            try:
+                self._link(job, entries.setdefault(job.digest, []))
+            except Exception as e:
+                self.fail(job, e)
 
     def _sync(
         self,
@@ -218,7 +275,7 @@ class Group(Arrivals):
         now: float,  # Seconds since 1970
     ) -> list[tuple[Job, Written]]:  # With what is to be written of each
         "Of which is there anything to be written?"
-        entries, sources = [job.entry for job in jobs if job.entry is not None], [self._source(job) for job in jobs]
+        entries, sources = [job.entry for job in jobs if job.entry is not None], [self.source(job) for job in jobs]
         unsaid, found = self.putting.index.unsaid(entries, sources, now), []
         for job, entry, source, news in zip(jobs, entries, sources, unsaid, strict=True):
             assert job.spot is not None and job.terms is not None
@@ -226,16 +283,6 @@ class Group(Arrivals):
             if news or job.spot.corrected or reference is not None:
                 found.append((job, Written(entry, source, reference)))
         return found
-
-    def _source(
-        self,
-        job: Job,
-    ) -> NewSource | None:
-        assert job.incoming is not None and job.terms is not None
-        facts = job.terms.facts
-        if facts.source is None and job.location is not None:
-            return NewSource(job.location, facts.provider, facts.extension or job.incoming.extension)
-        return self.putting.source_of(job.incoming, facts)
 
     def _report(
         self,

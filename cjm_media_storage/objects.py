@@ -55,6 +55,36 @@ class Objects(Placement):
         stat = os.stat(self.name(entry))
         return stat.st_size, stat.st_mtime_ns
 
+    def is_as_stored(
+        self,
+        entry: Entry,
+        name: str,  # Of its file
+        seen: set[str],  # As in `inside`
+    ) -> bool:
+        "Is the object's file as it was when it was stored, and nothing to be doubted?"
+        stat = self._look(name, seen)
+        return (
+            stat is not None
+            and stat.st_mtime_ns == entry.mtime_ns
+            and stat.st_size == entry.size
+            and not is_doubtful(entry)
+        )
+
+    def _look(
+        self,
+        name: str,
+        seen: set[str] | None,  # As in `inside`
+    ) -> os.stat_result | None:  # None: it is not there, or no file
+        "The file of an object, as it is now"
+        try:
+            inside(self._base, name[: name.rindex("/")], seen=seen)
+            stat = os.lstat(name)
+        except FileNotFoundError:
+            return None
+        if stats.S_ISLNK(stat.st_mode):
+            raise UnsafePath(name)
+        return stat if stats.S_ISREG(stat.st_mode) else None
+
     def check(
         self,
         entry: Entry,
@@ -63,14 +93,8 @@ class Objects(Placement):
     ) -> Entry | None:  # The same with the size and time of today; None if the bytes are gone or wrong
         "Is the object's file as it was when it was stored? If in doubt, its bytes decide"
         name = self.name(entry)
-        try:
-            inside(self._base, name[: name.rindex("/")], seen=seen)
-            stat = os.lstat(name)
-        except FileNotFoundError:
-            return None
-        if not stats.S_ISREG(stat.st_mode):
-            if stats.S_ISLNK(stat.st_mode):
-                raise UnsafePath(name)
+        stat = self._look(name, seen)
+        if stat is None:
             return None
         as_stored = stat.st_size == entry.size and stat.st_mtime_ns == entry.mtime_ns
         if as_stored and not read and not is_doubtful(entry):

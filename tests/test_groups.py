@@ -58,10 +58,10 @@ def steps(order):
     return [name for n, name in enumerate(short) if n == 0 or short[n - 1] != name]
 
 
-def check_order(store, contents, durability="batch"):
+def check_order(store, contents, durability="batch", **options):
     calls.clear()
     results = []
-    for outcome in store.put_many(contents, durability=durability):
+    for outcome in store.put_many(contents, durability=durability, **options):
         calls.append(("acknowledge", ()))
         results.append(outcome.result)
     return results, steps(calls)
@@ -120,6 +120,39 @@ def test_what_is_known_is_neither_written_nor_synced(recorded, tmp_path):
     for _ in range(2):
         results, order = check_order(recorded, names)
         assert ({result.created for result in results}, order) == ({False}, ["acknowledge"])
+
+
+def test_of_what_is_there_nothing_is_written_and_only_the_rest_waits_for_the_disk(recorded, tmp_path):
+    poster, portrait = tmp_path / "poster.jpg", tmp_path / "portrait.jpg"
+    poster.write_bytes(b"a poster")
+    portrait.write_bytes(b"a portrait")
+    recorded.put(poster)
+    assert check_order(recorded, [poster])[1] == ["acknowledge"]
+    results, order = check_order(recorded, [poster, portrait])
+    assert [result.created for result in results] == [False, True]
+    assert order == ["write", "sync", "link", "sync", "commit", "acknowledge"]
+    assert results[0] == recorded.put(poster)  # told as by a single put
+
+
+@pytest.mark.parametrize(
+    "options, changed",
+    [({}, 0), ({"owner": "movie:603"}, 1), ({"provider": "TMDB"}, 1), ({"namespace": "actors"}, 1)],
+    ids=str,
+)
+def test_whatever_there_is_to_write_of_what_is_there_is_written(recorded, tmp_path, options, changed):
+    poster = tmp_path / "poster.jpg"
+    poster.write_bytes(b"a poster")
+    recorded.put(poster)
+    check_order(recorded, [poster], **options)
+    assert [name for name, _ in calls].count("commit") == changed
+
+
+def test_what_is_there_is_touched_when_it_was_not_used_for_long(recorded, tmp_path, monkeypatch):
+    poster = tmp_path / "poster.jpg"
+    poster.write_bytes(b"a poster")
+    recorded.put(poster)
+    recorded._index.database.execute("UPDATE objects SET used_at = used_at - 3600")
+    assert check_order(recorded, [poster])[1] == ["commit", "acknowledge"]
 
 
 def test_without_durability_nothing_is_synced(recorded):
@@ -463,6 +496,13 @@ def test_unchanged_files_are_not_read_again(store, remembered, monkeypatch):
     assert [outcome.result.created for outcome in results] == [False] * 3
     with pytest.raises(TypeError):
         list(store.put_many(remembered))
+
+
+def test_files_are_remembered_though_there_is_nothing_to_store(store, remembered, monkeypatch):
+    store._putting.memo._database.execute("DELETE FROM memo")
+    list(store.put_many(remembered))
+    monkeypatch.setattr("cjm_media_storage.arrivals.read_small", None)
+    assert [outcome.result.created for outcome in store.put_many(remembered)] == [False] * 5
 
 
 def test_known_bytes_cost_no_temporary_file(store, remembered, monkeypatch):

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from cjm_media_storage.workers import in_parallel, meanwhile, workers
+from cjm_media_storage.workers import Turns, in_parallel, meanwhile, workers
 
 
 def test_tasks_begin_in_order():
@@ -46,6 +46,23 @@ def test_workers_keep_nothing_alive():
         assert seen() is None
 
 
+def test_without_threads_whoever_gives_a_task_does_it():
+    with workers(0, "none") as none:
+        done, failed = none.submit(threading.get_ident), none.submit(int, "poster")
+        assert done.result() == threading.get_ident()
+        with pytest.raises(ValueError, match="poster"):
+            failed.result()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("none-")]
+
+
+def test_ctrl_c_in_a_task_without_threads_is_not_kept_for_later():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with workers(0, "none") as none, pytest.raises(KeyboardInterrupt):
+        none.submit(interrupted)
+
+
 def test_they_work_when_the_main_thread_has_ended(program):
     text = """
         import threading
@@ -73,6 +90,76 @@ def test_the_first_error_of_many_threads_is_raised():
         for number in in_parallel(work, range(10_000), threads=4):
             seen.append(number)
     assert seen == list(range(64))  # in order, up to the piece that failed
+
+
+# ---- taking turns
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.workers.PATIENCE", 60.0)
+
+
+@pytest.mark.parametrize("first, second", [("together", "alone"), ("alone", "together")])
+def test_one_who_works_alone_and_those_who_work_together_wait_for_each_other(patient, first, second):
+    turns, came, told = Turns(), threading.Event(), []
+
+    def late():
+        came.set()
+        with getattr(turns, second)():
+            told.append(second)
+
+    with workers(1, "late") as made:
+        with getattr(turns, first)():
+            later = made.submit(late)
+            came.wait()
+            assert not later.done()
+            told.append(first)
+        later.result(timeout=10)
+    assert told == [first, second]
+
+
+def test_many_work_together(patient):
+    turns, both = Turns(), threading.Barrier(2, timeout=10)
+
+    def work():
+        with turns.together():
+            both.wait()
+
+    with workers(2, "both") as made:
+        for task in [made.submit(work), made.submit(work)]:
+            task.result()
+
+
+def test_who_comes_late_waits_for_one_who_waits_to_work_alone(patient):
+    turns, told = Turns(), []
+    with workers(1, "alone") as one, workers(1, "late") as made:
+        with turns.together():
+            alone = one.submit(_take, turns.alone, told, "alone")
+            while not turns._alone:
+                pass
+            late = made.submit(_take, turns.together, told, "late")
+            told.append("first")
+        assert (alone.result(timeout=10), late.result(timeout=10)) == (None, None)
+    assert told == ["first", "alone", "late"]
+
+
+def _take(turn, told, name):
+    with turn():
+        told.append(name)
+
+
+@pytest.mark.parametrize("first, second", [("together", "alone"), ("alone", "together")])
+def test_a_turn_is_a_courtesy_that_nobody_depends_on(monkeypatch, first, second):
+    monkeypatch.setattr("cjm_media_storage.workers.PATIENCE", 0.001)
+    turns = Turns()
+    with getattr(turns, first)(), getattr(turns, second)():
+        pass
+    monkeypatch.setattr("cjm_media_storage.workers.PATIENCE", 60.0)
+    with turns.alone():  # all have left
+        pass
+    with turns.together():
+        pass
 
 
 # ---- beside other work
