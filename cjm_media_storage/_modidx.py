@@ -3381,8 +3381,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'cjm_media_storage/verifying.py'),
                                              'cjm_media_storage.verifying.Run.mark': ( 'verifying.html#run.mark',
                                                                                        'cjm_media_storage/verifying.py'),
-                                             'cjm_media_storage.verifying.Run.may_walk_meanwhile': ( 'verifying.html#run.may_walk_meanwhile',
-                                                                                                     'cjm_media_storage/verifying.py'),
                                              'cjm_media_storage.verifying.Run.report': ( 'verifying.html#run.report',
                                                                                          'cjm_media_storage/verifying.py'),
                                              'cjm_media_storage.verifying.Run.rows': ( 'verifying.html#run.rows',
@@ -3459,8 +3457,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'cjm_media_storage/workers.py'),
                                            'cjm_media_storage.workers.in_parallel': ( 'workers.html#in_parallel',
                                                                                       'cjm_media_storage/workers.py'),
-                                           'cjm_media_storage.workers.meanwhile': ( 'workers.html#meanwhile',
-                                                                                    'cjm_media_storage/workers.py'),
                                            'cjm_media_storage.workers.usual_threads': ( 'workers.html#usual_threads',
                                                                                         'cjm_media_storage/workers.py'),
                                            'cjm_media_storage.workers.workers': ('workers.html#workers', 'cjm_media_storage/workers.py')}}}

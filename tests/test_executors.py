@@ -265,7 +265,7 @@ def wreck(store):
 @pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("level", ["presence", "hash"])
 def test_an_executor_sees_all_that_one_process_sees(store, level, width, monkeypatch):
-    monkeypatch.setattr(verifying, "FEW", 10_000 if width == 1 else 0)
+    monkeypatch.setattr(verifying, "FEW", 100_000 if width == 1 else 0)
     wreck(store)
     expected = verify(store, level)
     assert len(expected.problems) == len(set(expected.problems)) > 12

@@ -121,7 +121,7 @@ def test_fault_42_a_store_that_goes_away_in_the_middle_has_no_missing_objects(tm
         if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
             pytest.skip("mounting needs root")
     with ContentStore(place / "store") as store:
-        fill(store, 200)
+        fill(store, 800)
 
         def lose(checked, read):
             if not place.exists() or not (place / "store" / "assets").exists():
@@ -134,7 +134,7 @@ def test_fault_42_a_store_that_goes_away_in_the_middle_has_no_missing_objects(tm
                 ContentStore(place / "store").close()
 
         report = verify(store, threads=1, progress=lose, record=True)
-        assert 0 < report.checked < 200
+        assert 0 < report.checked < 800
         assert (report.problems, report.ok, report.complete) == ((), False, False)
         assert report.unavailable in str(report) and str(store.root) in report.unavailable
 
@@ -295,7 +295,7 @@ def test_progress_is_told_and_may_stop_the_run(store):
     with pytest.raises(KeyboardInterrupt):
         verify(store, threads=1, record=True, progress=stop)
     (marked,) = store._index.database.fetch("SELECT count(*) FROM objects WHERE checked_at > 0")[0]
-    assert marked == 16
+    assert marked == verifying.TASK_ITEMS
 
 
 WORKING = """

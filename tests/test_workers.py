@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from cjm_media_storage.workers import Turns, in_parallel, meanwhile, workers
+from cjm_media_storage.workers import Turns, in_parallel, workers
 
 
 def test_tasks_begin_in_order():
@@ -160,39 +160,3 @@ def test_a_turn_is_a_courtesy_that_nobody_depends_on(monkeypatch, first, second)
         pass
     with turns.together():
         pass
-
-
-# ---- beside other work
-
-
-def test_what_is_pulled_meanwhile_is_complete_when_the_block_ends():
-    for _ in range(100):  # also when its thread has not begun by then
-        with meanwhile(iter(range(3))) as pulled:
-            pass
-        assert pulled.result() == [0, 1, 2]
-
-
-def test_what_is_pulled_meanwhile_stops_when_the_block_fails():
-    began, last = threading.Event(), []
-
-    def endless():
-        while True:
-            began.set()
-            last[:] = [threading.current_thread()]
-            yield 1
-
-    with pytest.raises(KeyError), meanwhile(endless()):
-        began.wait()
-        raise KeyError
-    assert not last[0].is_alive()
-
-
-def test_an_error_of_what_is_pulled_meanwhile_is_kept_for_who_asks():
-    def broken():
-        yield 1
-        raise ValueError
-
-    with meanwhile(broken()) as pulled:
-        pass
-    with pytest.raises(ValueError):
-        pulled.result()
