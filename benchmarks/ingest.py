@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,14 +15,22 @@ from benchmarks import floors, peers, seed
 from benchmarks.harness import Prepare, Steps, Target, Work
 from benchmarks.hashing import THREADS, simply
 from benchmarks.material import Material
+from benchmarks.processes import BY_PROCESSES, processes
 from cjm_media_storage.storage import ContentStore, hash_files
 
 Paths = Sequence[str]
 
 
-def put_all(store: ContentStore, paths: Paths, durability: str = "batch", new: bool | None = None) -> None:
+def put_all(
+    store: ContentStore,
+    paths: Paths,
+    durability: str = "batch",
+    new: bool | None = None,
+    executor: Executor | None = None,
+) -> None:
     "Put files, and look at what became of each"
-    for outcome in store.put_many(paths, durability=durability, threads=THREADS):
+    threads = THREADS if executor is None else 1
+    for outcome in store.put_many(paths, durability=durability, threads=threads, executor=executor):
         if outcome.result is None or new not in (None, outcome.result.created):
             raise AssertionError(outcome)
 
@@ -30,6 +39,14 @@ def _ours(paths: Paths, durability: str) -> Prepare:
     def prepare(folder: Path) -> Steps:
         with ContentStore(folder / "store") as store:
             yield lambda: put_all(store, paths, durability, new=True)
+
+    return prepare
+
+
+def _ours_by_processes(paths: Paths, durability: str) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(folder / "store") as store, processes() as executor:
+            yield lambda: put_all(store, paths, durability, new=True, executor=executor)
 
     return prepare
 
@@ -88,6 +105,7 @@ def _new(material: Material) -> Iterator[Work]:
     loose, packed = "disk-objectstore, loose", "disk-objectstore, packed"
     durable = {
         "ours": _ours(paths, "batch"),
+        BY_PROCESSES: _ours_by_processes(paths, "batch"),
         floor: _peer(lambda folder: folder, lambda root: floors.ingest(paths, root, THREADS, durable=True)),
         loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths)),
         packed: _peer(peers.disk_objectstore, lambda store: peers.pack(store, paths)),
@@ -101,6 +119,7 @@ def _new(material: Material) -> Iterator[Work]:
     yield Work("put_many", "files", count, durable, targets, note)
     relaxed = {
         "ours": _ours(paths, "none"),
+        BY_PROCESSES: _ours_by_processes(paths, "none"),
         floor: _peer(lambda folder: folder, lambda root: floors.ingest(paths, root, THREADS, durable=False)),
         "dvc-data": _peer(peers.DvcData, lambda store: store.put(paths)),
         "hashfs": _hashfs(paths),

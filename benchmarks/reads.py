@@ -13,6 +13,7 @@ from benchmarks.harness import Prepare, Steps, Target, Work, kept
 from benchmarks.hashing import THREADS
 from benchmarks.ingest import put_all
 from benchmarks.material import Material
+from benchmarks.processes import BY_PROCESSES, processes
 from cjm_media_storage.maintenance import verify
 from cjm_media_storage.storage import ContentStore, hash_files
 
@@ -124,10 +125,20 @@ def _hash_all_below(folder: str) -> None:
         pass
 
 
+def _verified_by_processes(material: Material) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(kept(folder, "store")) as store, processes() as executor:
+            put_all(store, material.small)
+            yield lambda: verify(store, "hash", executor=executor)
+
+    return prepare
+
+
 def _verifying(material: Material) -> Work:
     paths, packed = material.small, "disk-objectstore, packed"
     contenders = {
         "ours": _ours(material, lambda store, hashes: verify(store, "hash", threads=THREADS)),
+        BY_PROCESSES: _verified_by_processes(material),
         "hash_files": _of_ours(material, lambda paths: list(hash_files(paths, threads=THREADS))),
         "a walk and hash_files": _ours(material, lambda store, hashes: _hash_all_below(os.fspath(store.root))),
         packed: _filled(

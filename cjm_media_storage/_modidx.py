@@ -2057,6 +2057,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'cjm_media_storage/names.py'),
                                          'cjm_media_storage.names.wanted_path': ('names.html#wanted_path', 'cjm_media_storage/names.py')},
             'cjm_media_storage.objects': { 'cjm_media_storage.objects.Objects': ('objects.html#objects', 'cjm_media_storage/objects.py'),
+                                           'cjm_media_storage.objects.Objects._at_once': ( 'objects.html#objects._at_once',
+                                                                                           'cjm_media_storage/objects.py'),
                                            'cjm_media_storage.objects.Objects._first_there': ( 'objects.html#objects._first_there',
                                                                                                'cjm_media_storage/objects.py'),
                                            'cjm_media_storage.objects.Objects._look': ( 'objects.html#objects._look',

@@ -73,8 +73,10 @@ class Entries:
     ) -> list[Entry]:
         "The objects of that digest, oldest first: one in each namespace that holds it"
         if namespace is None and not trashed:  # nearly all that is asked
-            found = list(self.as_entries(self.database.fetch(_ENTRIES, (digest,))))
-            return found if len(found) == 1 else sorted(found)  # by id: SQLite would set up a sorter for the one
+            rows = self.database.fetch(_ENTRIES, (digest,))
+            if len(rows) == 1 and is_usual(rows[0]):
+                return [Entry._make(rows[0])]
+            return sorted(self.as_entries(rows))  # by id: SQLite would set up a sorter for a single one, too
         live = "" if trashed else " AND state = 'live'"
         where = f"digest = ? AND namespace = coalesce(?, namespace){live} ORDER BY id"
         return self.select(where, (digest, namespace))
