@@ -38,6 +38,8 @@ ABOUT_STORE = (StoreClosed, StoreUnavailable, ReadOnlyStore, CorruptDatabase, St
 
 READ_AHEAD = 4 << 20  # Bytes in memory that are handed to a thread at a time
 
+_ROOM = SMALL + mmap.PAGESIZE
+
 _thread = threading.local()
 
 
@@ -46,7 +48,7 @@ def room() -> memoryview:
     try:
         view: memoryview = _thread.view
     except AttributeError:
-        view = _thread.view = aligned(SMALL + mmap.PAGESIZE)
+        view = _thread.view = aligned(_ROOM)
     return view
 
 
@@ -55,16 +57,21 @@ def _pieces(
 ) -> Iterator[list[Job]]:
     "Split them, so that the files of each piece fit into `room`"
     some: list[Job] = []
-    held = 0
+    free = _ROOM
     for job in jobs:
-        size = job.file.room if job.file is not None else 0
-        if some and held + size > SMALL + mmap.PAGESIZE:
+        if _room_for(job) > free:
             yield some
-            some, held = [], 0
+            some, free = [], _ROOM
         some.append(job)
-        held += size
-    if some:
-        yield some
+        free -= _room_for(job)
+    yield some
+
+
+def _room_for(
+    job: Job,
+) -> int:  # Bytes
+    "How much of `room` a content takes: only files that are read at once take any"
+    return job.file.room if job.file is not None else 0
 
 
 class Folder(NamedTuple):
@@ -130,17 +137,16 @@ class Arrivals:
         self,
         jobs: list[Job],  # That can be held at once
     ) -> None:
-        held, known, began, view = 0, self.putting.known, time.time_ns(), room()
+        used, known, began, view = 0, self.putting.known, time.time_ns(), room()
         for job in jobs:
             if self.stop.is_set():
                 return
             job.began = began
             try:
-                self.read(job, known, view[held:])
+                self.read(job, known, view[used:])
             except Exception as e:
                 self.fail(job, e)
-            if job.incoming is not None:
-                held += len(job.incoming.data or b"")
+            used += _room_for(job)
         self._stage([job for job in jobs if job.incoming is not None])
 
     def _look(

@@ -85,10 +85,7 @@ class Group(Arrivals):
             if self.stop.is_set():
                 return
             self.putting.check_root()
-            with self.turns.alone():
-                self._settle([job for job in self.jobs if job.staged is None and not job.ended])
-            if jobs := [job for job in self.jobs if not job.ended]:
-                self._store_all(jobs)
+            self._store_all()
             with self.turns.alone():
                 self._remember()
         except BaseException:
@@ -96,6 +93,23 @@ class Group(Arrivals):
             raise
         finally:
             self.discard()
+
+    def _store_all(self) -> None:
+        "Settle what can be settled, and store the rest"
+        try:
+            with self.turns.alone():
+                self._settle([job for job in self._under_way if job.staged is None])
+            if self._under_way:
+                self._store(self._under_way)
+                self._store_unread(self._under_way)
+        except (OSError, NoSpace) as e:  # nobody knows which of the bytes were lost
+            for job in self._under_way:
+                job.error = e
+
+    @property
+    def _under_way(self) -> list[Job]:
+        "Those that have neither a result nor an error"
+        return [job for job in self.jobs if not job.ended]
 
     def _settle(
         self,
@@ -134,19 +148,6 @@ class Group(Arrivals):
                 if objects.is_as_stored(entry, name, seen):
                     yield job, entry, name
 
-    def _store_all(
-        self,
-        jobs: list[Job],
-    ) -> None:
-        "Store what is not settled yet"
-        try:
-            self._store(jobs)
-            self._store_unread([job for job in jobs if not job.ended])
-        except (OSError, NoSpace) as e:  # nobody knows which of the bytes were lost
-            for job in jobs:
-                if not job.ended:
-                    job.error = e
-
     def _store_unread(
         self,
         jobs: list[Job],  # That were taken for known, and were not
@@ -159,8 +160,8 @@ class Group(Arrivals):
                     self.stage(job, known=False)
             except Exception as e:
                 self.fail(job, e)
-        if jobs := [job for job in jobs if not job.ended]:
-            self._store(jobs)
+        if self._under_way:
+            self._store(self._under_way)
 
     def _store(
         self,

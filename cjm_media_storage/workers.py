@@ -94,7 +94,7 @@ def workers(
         made.close()
 
 # %% ../nbs/140_workers.ipynb #e7284420
-PATIENCE = 0.05  # Seconds that a turn is waited for
+PATIENCE = 0.2  # Seconds that a turn is waited for
 
 
 class Turns:
@@ -122,8 +122,9 @@ class Turns:
         "Work alone, once those who work together have come to the end of their turn"
         with self._changed:
             self._alone += 1
-            self._changed.wait_for(lambda: not self._together, PATIENCE)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._together, PATIENCE)
             yield
         finally:
             with self._changed:

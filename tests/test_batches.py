@@ -192,6 +192,19 @@ def test_the_own_thread_reads_where_one_is_asked_for(store, small_groups):
     assert threads == {threading.get_ident()}
 
 
+@pytest.mark.parametrize("durability, by_another", [("batch", True), ("none", False)])
+def test_a_thread_stores_meanwhile_only_where_the_disk_is_waited_for(store, monkeypatch, durability, by_another):
+    really, threads = Group._store, set()
+
+    def told(group, jobs):
+        threads.add(threading.get_ident())
+        really(group, jobs)
+
+    monkeypatch.setattr(Group, "_store", told)
+    assert len(list(store.put_many([b"a poster", b"a still"], durability=durability))) == 2
+    assert (threads != {threading.get_ident()}) is by_another
+
+
 def test_whoever_counts_what_is_stored_is_told_before_it_is_reported(store):
     told = []
     batch = Batch(store.parts.putting, {}, stored=told.append)

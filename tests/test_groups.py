@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from recording import Recorder, calls
 
 from cjm_media_storage import kernel
 from cjm_media_storage import memo as memo_module
+from cjm_media_storage.contents import Job
 from cjm_media_storage.files import Disk
 from cjm_media_storage.groups import Group
 from cjm_media_storage.ingest import SMALL
@@ -30,6 +32,8 @@ from cjm_media_storage.storage import (
     UnsafePath,
     hash_bytes,
 )
+from cjm_media_storage.terms import check_terms
+from cjm_media_storage.workers import Turns
 
 WAYS = [{}, {"syncfs": False}, {"hardlink": False}, {"folder_sync": False}, {"syncfs": False, "hardlink": False}]
 
@@ -498,6 +502,67 @@ def test_unchanged_files_are_not_read_again(store, remembered, monkeypatch):
         list(store.put_many(remembered))
 
 
+@pytest.fixture
+def linked(monkeypatch):
+    "The contents of groups that had to be looked at once more, to be given a name"
+    really, found = Group._link, []
+
+    def told(group, job, entries):
+        found.append(job.content)
+        really(group, job, entries)
+
+    monkeypatch.setattr(Group, "_link", told)
+    return found
+
+
+@pytest.mark.parametrize("again", ["batch", "none"])
+@pytest.mark.parametrize("first", ["batch", "none"])
+def test_what_is_there_as_it_is_to_be_takes_no_further_step(store, linked, first, again):
+    assert [outcome.result.created for outcome in store.put_many([b"a poster"], durability=first)] == [True]
+    linked.clear()
+    contents = [b"a poster", b"a still", b"a poster"]
+    results = [outcome.result for outcome in store.put_many(contents, durability=again)]
+    assert [result.created for result in results] == [False, True, False]
+    assert linked == (contents if (first, again) == ("none", "batch") else [b"a still"])
+
+
+def test_what_is_just_being_deleted_is_not_there(store, linked):
+    store.put(b"a poster")
+    store._index.database.execute("UPDATE objects SET state = 'trashing'")
+    assert [outcome.result.created for outcome in store.put_many([b"a poster"])] == [True]
+    assert linked == [b"a poster"] and hash_bytes(b"a poster") in store
+
+
+def test_nothing_is_collected_while_contents_are_looked_for(store, monkeypatch):
+    store.put(b"a poster")
+    really, seen = store._index.unsaid, []
+
+    def look(*args):
+        with pytest.raises(StoreBusy), store.parts.lock.exclusive():
+            pass
+        seen.append(args)
+        return really(*args)
+
+    monkeypatch.setattr(store._index, "unsaid", look)
+    assert [outcome.result.created for outcome in store.put_many([b"a poster"])] == [False]
+    assert len(seen) == 1
+
+
+def test_fault_42_a_store_that_is_exchanged_before_its_lock_is_had(store, tmp_path, monkeypatch):
+    store.put(b"a poster")
+    really, elsewhere = store._putting.lock.shared, tmp_path / "elsewhere"
+
+    def exchanged():
+        if not elsewhere.exists():
+            store.root.rename(elsewhere)
+            shutil.copytree(elsewhere, store.root)
+        return really()
+
+    monkeypatch.setattr(store._putting.lock, "shared", exchanged)
+    with pytest.raises(StoreUnavailable):
+        list(store.put_many([b"a poster"]))
+
+
 def test_files_are_remembered_though_there_is_nothing_to_store(store, remembered, monkeypatch):
     store._putting.memo._database.execute("DELETE FROM memo")
     list(store.put_many(remembered))
@@ -760,3 +825,48 @@ def test_a_program_without_a_standard_input_syncs_as_any_other_and_leaks_no_desc
         tmp_path / "store",
     )
     assert said == "True [0, 0, 0, 0, 0, 0]"  # bytes and names of each
+
+
+# ---- taking turns
+
+
+def test_readers_stand_aside_for_what_is_mostly_python_and_for_no_wait(store, tmp_path, monkeypatch):
+    order = []
+
+    class Told(Turns):
+        @contextmanager
+        def together(self):
+            with self._told("together"), super().together():
+                yield
+
+        @contextmanager
+        def alone(self):
+            with self._told("alone"), super().alone():
+                yield
+
+        @contextmanager
+        def _told(self, name):
+            order.append(name)
+            yield
+            order.append("end")
+
+    def told(name):
+        really = getattr(Group, name)
+
+        def tell(*args):
+            order.append(name)
+            return really(*args)
+
+        monkeypatch.setattr(Group, name, tell)
+
+    for name in ("_recognise", "_read_and_stage", "_settle", "_sync", "_link_all", "_commit", "_remember"):
+        told(name)
+    (tmp_path / "poster.jpg").write_bytes(b"a poster")
+    group = Group(store._putting, "batch", turns=Told())
+    group.jobs = [Job(path, path, check_terms()) for path in [tmp_path / "poster.jpg"]]
+    group.receive(group.jobs)
+    group.store()
+    assert " ".join(order) == (
+        "together _recognise end together _read_and_stage end alone _settle end _sync alone _link_all end _sync"
+        " alone _commit end alone _remember end"
+    )
