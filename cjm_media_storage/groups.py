@@ -6,6 +6,7 @@
 __all__ = ['GROUP_ITEMS', 'UNSYNCED_ITEMS', 'GROUP_BYTES', 'GROUP_HELD', 'SYNC_THREADS', 'Group']
 
 # %% ../nbs/343_groups.ipynb #c3016e9f
+import contextlib
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .arrivals import Arrivals, room
 from .contents import Job
-from .errors import NoSpace, ObjectNotFound
+from .errors import NoSpace, ObjectNotFound, StorageError
 from .index import Entry
 from .ingest import NOTHING, Incoming, drop
 from .inserting import Written, write_all
@@ -123,10 +124,8 @@ class Group(Arrivals):
             putting.check_root()
             entries = putting.index.entries_of([job.digest for job in jobs])
             for job in jobs:
-                try:
+                with contextlib.suppress(StorageError, OSError):  # it meets the same when it is linked, and fails then
                     there += self._there(job, entries.get(job.digest, []), seen)
-                except Exception as e:
-                    self.fail(job, e)
             sources = [self.source(job) for job, _, _ in there]
             unsaid = putting.index.unsaid([entry for _, entry, _ in there], sources, time.time())
             for (job, entry, name), news in zip(there, unsaid, strict=True):

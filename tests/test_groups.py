@@ -563,6 +563,16 @@ def test_fault_42_a_store_that_is_exchanged_before_its_lock_is_had(store, tmp_pa
         list(store.put_many([b"a poster"]))
 
 
+def test_fault_11_what_is_known_behind_a_link_fails_alone(store, tmp_path):
+    poster = store.put(b"a poster")
+    store.put(b"a still")
+    shard = poster.path.parent
+    shard.rename(tmp_path / "elsewhere")
+    shard.symlink_to(tmp_path / "elsewhere")
+    outcomes = list(store.put_many([b"a poster", b"a still"]))
+    assert [type(outcome.error) for outcome in outcomes] == [UnsafePath, type(None)]
+
+
 def test_files_are_remembered_though_there_is_nothing_to_store(store, remembered, monkeypatch):
     store._putting.memo._database.execute("DELETE FROM memo")
     list(store.put_many(remembered))
