@@ -25,7 +25,7 @@ from cjm_media_storage.errors import (
     UnsupportedFormat,
 )
 from .hashing import aligned, hash_bytes
-from .index import Entry, NewSource
+from .index import NewSource
 from .ingest import SMALL, Incoming, Known, read_small, take
 from .layout import extension_of
 from .putting import Putting

@@ -65,8 +65,7 @@ class Batch:
         *,
         durability: str = "batch",  # 'full', 'batch' or 'none'
         ordered: bool = True,  # Report in the order of the contents?
-        threads: int
-        | None = None,  # That read and hash, 1: the caller's; as many as there are cores, at most 8, if None
+        threads: int | None = None,  # That read and hash; 1: only the caller's; one a core, at most 8, if None
         progress: Callable[[BatchProgress], None] | None = None,
         stored: Callable[[PutResult], object] | None = None,  # Told of each result before it is reported
     ) -> None:
