@@ -44,8 +44,6 @@ TESTS = {  # Module: the test files that are to notice
     "groups": ["groups", "batches"],
     "batches": ["batches", "groups"],
     "terms": ["terms", "content", "putting"],
-    "workers": ["workers", "batches", "groups", "hashing"],
-    "spreading": ["spreading"],
     "duplicating": ["duplicating", "ingest"],
     "inserting": ["inserting", "groups"],
     "placement": ["placement", "ingest", "putting", "groups"],
