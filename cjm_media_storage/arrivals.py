@@ -25,7 +25,7 @@ from cjm_media_storage.errors import (
     UnsupportedFormat,
 )
 from .hashing import aligned, hash_bytes
-from .index import NewSource
+from .index import Entry, NewSource
 from .ingest import SMALL, Incoming, Known, read_small, take
 from .layout import extension_of
 from .putting import Putting
@@ -74,6 +74,37 @@ def _room_for(
     return job.file.room if job.file is not None else 0
 
 
+def _is_needed(
+    job: Job,
+) -> bool:
+    "Is there a reference to be written?"
+    return job.terms is not None and job.terms.facts.reference is not None
+
+
+def _place(
+    job: Job,
+) -> tuple[str | bytes, str] | None:  # Location and provider
+    "Where a content came from, if that is known"
+    assert job.terms is not None
+    facts = job.terms.facts
+    if facts.source is not None:
+        return facts.source.location, facts.source.provider
+    return None if job.location is None else (job.location, facts.provider)
+
+
+def _is_as_wanted(
+    job: Job,
+    entry: Entry,  # With the bytes of the job
+) -> bool:
+    "Is it where the content is to be, and as durable as it is to be?"
+    assert job.terms is not None
+    return (
+        entry.namespace == job.terms.facts.namespace
+        and entry.state == "live"
+        and not (job.terms.durable and entry.boot)
+    )
+
+
 class Folder(NamedTuple):
     "A folder of files that arrive"
 
@@ -95,6 +126,7 @@ class Arrivals:
         self.turns = turns or Turns()
         self.mutex = threading.Lock()
         self.bytes, self.held = 0, 0  # Read or staged; in memory
+        self._seen: set[str] = set()  # Folders of objects, as in `inside`
 
     def fail(
         self,
@@ -109,29 +141,38 @@ class Arrivals:
             raise error
         job.error = error
 
+    def recognise(
+        self,
+        jobs: list[Job],
+    ) -> list[Job]:  # Those that are to be read
+        "Look at contents; files that have not changed since they were hashed need not be read"
+        if self.stop.is_set():
+            return []
+        with self.turns.together():
+            folders: dict[str, Folder] = {}
+            for job in jobs:
+                try:
+                    self._look(job, folders)
+                except Exception as e:
+                    self.fail(job, e)
+            self._recall([job for job in jobs if job.file is not None and not (job.alone or job.error)])
+        return [job for job in jobs if job.incoming is None and not job.ended]
+
     def receive(
         self,
         jobs: list[Job],
     ) -> None:
         "Recognise contents, or read, hash and stage them"
-        with self.turns.together():
-            self._recognise(jobs)
-        for some in _pieces([job for job in jobs if job.incoming is None and job.error is None]):
+        self.read_all(self.recognise(jobs))
+
+    def read_all(
+        self,
+        jobs: list[Job],  # That were looked at
+    ) -> None:
+        "Read, hash and stage contents"
+        for some in _pieces(jobs):
             with self.turns.together():
                 self._read_and_stage(some)
-
-    def _recognise(
-        self,
-        jobs: list[Job],
-    ) -> None:
-        "Look at contents; files that have not changed since they were hashed need not be read"
-        folders: dict[str, Folder] = {}
-        for job in jobs:
-            try:
-                self._look(job, folders)
-            except Exception as e:
-                self.fail(job, e)
-        self._recall([job for job in jobs if job.file is not None and not (job.alone or job.error)])
 
     def _read_and_stage(
         self,
@@ -172,7 +213,7 @@ class Arrivals:
             return  # its reading will say why
         if stats.S_ISREG(stat.st_mode):
             room = stat.st_size + 1 if stat.st_size <= SMALL else 0
-            job.alone, job.file = folder.inside, Found(content, extension_of(name), stat, room)
+            job.alone, job.file = folder.inside, Found(content, stat, room)
             if terms.limits is not NO_LIMITS:
                 terms.limits.check_size(content, stat.st_size, end=True)
         else:
@@ -203,14 +244,52 @@ class Arrivals:
         memo = self.putting.memo
         if memo is None or not jobs:
             return
-        files = [job.file for job in jobs if job.file is not None]
-        hashes = memo.recall_many([file.stat for file in files])
-        for job, file, hash in zip(jobs, files, hashes, strict=True):
-            if hash:
+        hashes = memo.recall_many([job.file.stat for job in jobs if job.file is not None])
+        recalled = [(job, hash) for job, hash in zip(jobs, hashes, strict=True) if hash]
+        self.settle([(job, hash[-64:]) for job, hash in recalled if job.terms and job.terms.limits is NO_LIMITS])
+        for job, hash in recalled:
+            if job.result is None and job.file is not None:
                 try:
-                    self._of_file(job, file, hash)
+                    self._of_file(job, job.file, hash)
                 except Exception as e:
                     self.fail(job, e)
+
+    def settle(
+        self,
+        jobs: list[tuple[Job, str]],  # With the digest of each
+    ) -> None:
+        "Be done with those whose bytes are there, and of which at most the use is to be written"
+        asked = [(job, digest, _place(job)) for job, digest in jobs if not _is_needed(job)]
+        if not asked:
+            return
+        index, now = self.putting.index, time.time()
+        with self.putting.lock.shared():  # nothing is collected between the looks and the answers
+            self.putting.check_root()
+            last = index.last_given([place for _, _, place in asked if place is not None])
+            anywhere = index.entries_of([digest for _, digest, place in asked if place is None])
+            for job, digest, place in asked:
+                there = anywhere.get(digest, ()) if place is None else (last[place],) if place in last else ()
+                for entry in there:
+                    if entry.digest == digest and _is_as_wanted(job, entry):
+                        self._settle(job, entry, now)
+
+    def _settle(
+        self,
+        job: Job,
+        entry: Entry,  # Of its bytes
+        now: float,  # Seconds since 1970
+    ) -> None:
+        "Be done with a content, if its bytes are in place"
+        objects = self.putting.objects
+        name = objects.name(entry)
+        try:  # `contextlib.suppress` would take longer than all else
+            if objects.is_as_stored(entry, name, self._seen):
+                if entry.must_be_touched(now):
+                    job.touched = entry
+                else:
+                    job.result = self.putting.result(entry, False, "none", name)
+        except (StorageError, OSError):
+            pass  # it is met again when the content is stored
 
     def _of_file(
         self,
@@ -224,8 +303,8 @@ class Arrivals:
         assert terms is not None
         if terms.limits is not NO_LIMITS:
             terms.limits.check_hash(hash)
-        name, extension, stat, _ = file
-        job.took(Incoming(name, extension, hash, stat.st_size, data, None, "copy", stat))
+        name, stat, _ = file
+        job.took(Incoming(name, extension_of(os.path.basename(name)), hash, stat.st_size, data, None, "copy", stat))
 
     def read(
         self,

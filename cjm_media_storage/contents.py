@@ -61,7 +61,6 @@ class Found(NamedTuple):
     "A file, as it was before it was read"
 
     name: str  # Its path, as it was given
-    extension: str  # Of its name; '' is none
     stat: os.stat_result
     room: int  # Bytes of memory in which it can be read at once; 0 if it is too large
 
@@ -78,6 +77,7 @@ class Job:
     staged: str | None = None  # A file to be removed
     staged_stat: os.stat_result | None = None
     spot: Spot | None = None
+    touched: Entry | None = None  # The row of which only the use is to be written
     entry: Entry | None = None  # The row to be written
     final: str | None = None  # Where its bytes are, if they were placed
     link_mode: str = "none"

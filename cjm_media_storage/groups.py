@@ -10,12 +10,12 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .arrivals import Arrivals, room
 from .contents import Job
-from .errors import NoSpace, ObjectNotFound, StorageError
+from .errors import NoSpace, ObjectNotFound
 from .index import Entry
 from .ingest import NOTHING, Incoming, drop
 from .inserting import Written, write_all
@@ -50,9 +50,10 @@ class Group(Arrivals):
         self.jobs: list[Job] = []
         self.tasks: list[Future[None]] = []
         self.finished: Future[None] | None = None
+        self._familiar = putting.memo is not None  # Was all recognised so far?
+        self._failure: Exception | None = None  # Of the store, met while they were
         self._folders: dict[str, None] = {}  # To be synced one by one, in order
         self._linked = False  # Did any file get its final name?
-        self._seen: set[str] = set()  # As in `inside`, while the lock is held
         putting.check_root()
         # Opened before the first write, so that it is told of every failure of the disk since.
         whole = durability == "batch" and putting.disk.can_sync_filesystem
@@ -70,11 +71,20 @@ class Group(Arrivals):
         held: int,  # Bytes that they take in memory
         readers: Workers,
     ) -> None:
-        "Have more contents received"
+        "Have more contents received: by this thread as long as it recognises them all, which several do no faster"
         self.jobs += jobs
         with self.mutex:
             self.held += held
-        self.tasks.append(readers.submit(self.receive, [job for job in jobs if not job.error]))
+        jobs, receive = [job for job in jobs if not job.error], self.receive
+        if self._familiar:
+            try:
+                jobs, receive = self.recognise(jobs), self.read_all
+            except Exception as e:
+                jobs, self._failure = [], e
+                self.stop.set()
+            self._familiar = not jobs
+        if jobs:
+            self.tasks.append(readers.submit(receive, jobs))
 
     # ---- storing, on one thread, a group after the other
 
@@ -83,6 +93,8 @@ class Group(Arrivals):
         try:
             for task in self.tasks:
                 task.result()
+            if self._failure is not None:
+                raise self._failure
             if self.stop.is_set():
                 return
             self.putting.check_root()
@@ -96,10 +108,12 @@ class Group(Arrivals):
             self.discard()
 
     def _store_all(self) -> None:
-        "Settle what can be settled, and store the rest"
+        "Be done with what is there, and store the rest"
         try:
             with self.turns.alone():
-                self._settle([job for job in self._under_way if job.staged is None])
+                under_way = [job for job in self._under_way if job.staged is None]
+                self.settle([(job, job.digest) for job in under_way if job.touched is None])
+                self._touch([(job, job.touched) for job in under_way if job.touched is not None])
             if self._under_way:
                 self._store(self._under_way)
                 self._store_unread(self._under_way)
@@ -112,40 +126,19 @@ class Group(Arrivals):
         "Those that have neither a result nor an error"
         return [job for job in self.jobs if not job.ended]
 
-    def _settle(
+    def _touch(
         self,
-        jobs: list[Job],  # Whose bytes may be there
+        jobs: list[tuple[Job, Entry]],
     ) -> None:
-        "Be done with those whose bytes are there, and of which there is nothing to be written"
+        "Write down the use of what is there, in one transaction"
         if not jobs:
             return
-        putting, seen, there = self.putting, set[str](), list[tuple[Job, Entry, str]]()
-        with putting.lock.shared():  # nothing is collected between the looks and the answers
+        putting, entries = self.putting, [entry for _, entry in jobs]
+        with putting.lock.shared():
             putting.check_root()
-            entries = putting.index.entries_of([job.digest for job in jobs])
-            for job in jobs:
-                with contextlib.suppress(StorageError, OSError):  # it meets the same when it is linked, and fails then
-                    there += self._there(job, entries.get(job.digest, []), seen)
-            sources = [self.source(job) for job, _, _ in there]
-            unsaid = putting.index.unsaid([entry for _, entry, _ in there], sources, time.time())
-            for (job, entry, name), news in zip(there, unsaid, strict=True):
-                if not news:
-                    job.result = putting.result(entry, False, "none", name)
-
-    def _there(
-        self,
-        job: Job,
-        entries: list[Entry],  # All of its digest
-        seen: set[str],  # As in `inside`
-    ) -> Iterator[tuple[Job, Entry, str]]:  # With the row, and where its bytes are
-        "The content, if its bytes are in place as they are to be, and nobody needs them anew"
-        assert job.terms is not None
-        facts, durable, objects = job.terms.facts, job.terms.durable, self.putting.objects
-        for entry in entries if facts.reference is None else ():
-            if entry.namespace == facts.namespace and entry.state == "live" and not (durable and entry.boot):
-                name = objects.name(entry)
-                if objects.is_as_stored(entry, name, seen):
-                    yield job, entry, name
+            if putting.index.mark_used(entries, time.time(), self._durable):  # else each is looked at by itself
+                for job, entry in jobs:
+                    job.result = putting.result(entry, False, "none")
 
     def _store_unread(
         self,
@@ -171,7 +164,7 @@ class Group(Arrivals):
         if staged:
             self._sync(staged, self.putting.disk.sync_file)
         self._linked = False
-        self._seen.clear()
+        self._seen.clear()  # from here on, names are given
         with self.putting.lock.shared():  # from the first look to the commit: nothing is collected in between
             self.putting.check_root()
             with self.turns.alone():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .addresses import is_url
 from .database import Session
 from .engines import server
-from .entries import Entries, Entry
+from .entries import COLUMNS, Entries, Entry
 from .errors import IndexCorrupt, ObjectNotFound, ReadOnlyStore
 from .files import DISK, Disk
 from .guarding import IndexDatabase
@@ -48,8 +48,8 @@ class StoredObject(Shown):
         **facts: Any,  # All other fields
     ) -> "Self":
         "Make one whose `path` is made when somebody asks for it: in a batch that costs more than all other fields"
-        made = object.__new__(cls)
-        vars(made).update(facts, _place=place)
+        made, facts["_place"] = object.__new__(cls), place
+        object.__setattr__(made, "__dict__", facts)
         return made
 
     if not TYPE_CHECKING:  # else every name would be one that is there
@@ -135,6 +135,13 @@ ADD_SOURCE = """INSERT INTO sources (object_id, location, provider, extension, f
     ON CONFLICT (location, provider, object_id) DO UPDATE SET last_seen = excluded.last_seen"""
 
 _NEWEST = "SELECT object_id FROM sources WHERE location = ? AND provider = ? ORDER BY last_seen DESC LIMIT 1"
+
+_TOUCH = "UPDATE objects SET used_at = ?, condemned_at = NULL WHERE id = ? AND digest = ? AND state = 'live'"
+
+_LAST_GIVEN = (
+    f"SELECT location, provider, {COLUMNS} FROM sources JOIN objects ON objects.id = object_id"
+    " WHERE location IN (…) ORDER BY last_seen"
+)
 
 ADD_REFERENCE = """INSERT INTO object_references (object_id, owner, role, created_at) VALUES (?, ?, ?, ?)
     ON CONFLICT DO NOTHING"""
@@ -245,6 +252,26 @@ class Index(Entries):
             or (source is not None and newest.get((source.location, source.provider)) != entry.id)
             for entry, source in zip(entries, sources, strict=True)
         ]
+
+    def last_given(
+        self,
+        places: Sequence[tuple[str | bytes, str]],  # Locations, each with a provider
+    ) -> dict[tuple[str | bytes, str], Entry]:  # By place; and by others of the same locations
+        "The object that each place gave last, even if it is in the trash"
+        rows = self.database.fetch_in(_LAST_GIVEN, [location for location, _ in places])
+        last = {row[:2]: row[2:] for row in rows}
+        return dict(zip(last, self.as_entries(last.values()), strict=True))
+
+    def mark_used(
+        self,
+        entries: Sequence[Entry],  # Whose files were seen
+        now: float,  # Seconds since 1970
+        durable: bool = True,  # Must it survive a power cut?
+    ) -> bool:  # False: not all of them are there any more
+        "Write down that objects were used now"
+        rows = [(now, entry.id, entry.digest) for entry in sorted(entries)]  # else two could wait for each other's rows
+        with self.database.transaction(durable) as con:
+            return con.executemany(_TOUCH, rows).rowcount == len(rows)
 
     def _is_news(
         self,

@@ -62,11 +62,16 @@ class Objects(Placement):
         seen: set[str],  # As in `inside`
     ) -> bool:
         "Is the object's file as it was when it was stored, and nothing to be doubted?"
-        stat = self._look(name, seen)
+        if not inside(self._base, name[: name.rindex("/")], seen=seen):
+            return False
+        try:
+            stat = os.lstat(name)
+        except FileNotFoundError:
+            return False
         return (
-            stat is not None
-            and stat.st_mtime_ns == entry.mtime_ns
+            stat.st_mtime_ns == entry.mtime_ns
             and stat.st_size == entry.size
+            and stats.S_ISREG(stat.st_mode)
             and not is_doubtful(entry)
         )
 

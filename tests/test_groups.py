@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from on_disk import memory_disk, staged, tree, unprivileged
@@ -16,6 +16,7 @@ from cjm_media_storage.contents import Job
 from cjm_media_storage.files import Disk
 from cjm_media_storage.groups import Group
 from cjm_media_storage.ingest import SMALL
+from cjm_media_storage.layout import digest_of
 from cjm_media_storage.staging import Staging, boot_id
 from cjm_media_storage.storage import (
     ContentStore,
@@ -31,9 +32,10 @@ from cjm_media_storage.storage import (
     TooLarge,
     UnsafePath,
     hash_bytes,
+    hash_file,
 )
 from cjm_media_storage.terms import check_terms
-from cjm_media_storage.workers import Turns
+from cjm_media_storage.workers import Turns, Workers
 
 WAYS = [{}, {"syncfs": False}, {"hardlink": False}, {"folder_sync": False}, {"syncfs": False, "hardlink": False}]
 
@@ -535,7 +537,7 @@ def test_what_is_just_being_deleted_is_not_there(store, linked):
 
 def test_nothing_is_collected_while_contents_are_looked_for(store, monkeypatch):
     store.put(b"a poster")
-    really, seen = store._index.unsaid, []
+    really, seen = store.parts.objects.is_as_stored, []
 
     def look(*args):
         with pytest.raises(StoreBusy), store.parts.lock.exclusive():
@@ -543,7 +545,7 @@ def test_nothing_is_collected_while_contents_are_looked_for(store, monkeypatch):
         seen.append(args)
         return really(*args)
 
-    monkeypatch.setattr(store._index, "unsaid", look)
+    monkeypatch.setattr(store.parts.objects, "is_as_stored", look)
     assert [outcome.result.created for outcome in store.put_many([b"a poster"])] == [False]
     assert len(seen) == 1
 
@@ -586,6 +588,133 @@ def test_known_bytes_cost_no_temporary_file(store, remembered, monkeypatch):
     with ContentStore(store.root, memo=False) as forgetful:
         contents = [*remembered, b"poster 1", iter([b"poster 2"])]
         assert [outcome.result.created for outcome in forgetful.put_many(contents)] == [False] * 7
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    "Nothing is read, and nothing linked"
+    monkeypatch.setattr("cjm_media_storage.arrivals.read_small", None)
+    monkeypatch.setattr(Group, "_link", None)
+
+
+@pytest.mark.parametrize("durability", ["batch", "none"])
+def test_of_what_is_known_for_long_only_the_use_is_written(store, remembered, unread, monkeypatch, durability):
+    monkeypatch.setattr("cjm_media_storage.entries.USED", 0.0)
+    store._index.database.execute("UPDATE objects SET used_at = 5.0, condemned_at = 6.0")
+    contents = [*remembered, remembered[0], PutItem(b"poster 1")]
+    results = [outcome.result for outcome in store.put_many(contents, durability=durability)]
+    assert [result.created for result in results] == [False] * 7
+    assert [result.path for result in results[:5]] == [store.path(hash_file(name)) for name in remembered]
+    for name in remembered:
+        (entry,) = store._index.entries(digest_of(hash_file(name)))
+        assert entry.used_at > 1e9 and entry.condemned_at is None
+
+
+def test_a_use_is_as_durable_as_the_group(store, remembered, unread, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.entries.USED", 0.0)
+    really, asked = store._index.database.transaction, []
+
+    def transaction(durable=True):
+        asked.append(durable)
+        return really(durable)
+
+    monkeypatch.setattr(store._index.database, "transaction", transaction)
+    for durability in ("batch", "none"):
+        list(store.put_many(remembered, durability=durability))
+    assert asked == [True, False]
+
+
+def test_what_is_taken_away_before_its_use_is_written_is_stored_again(store, remembered, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.entries.USED", 0.0)
+    really, gone = store._index.mark_used, hash_file(remembered[2])
+
+    def touch(*args):
+        with ContentStore(store.root) as other:
+            other.delete(gone)
+        assert gone not in store
+        return really(*args)
+
+    monkeypatch.setattr(store._index, "mark_used", touch)
+    # The other would wait for ever for whoever holds the lock: it deletes before that.
+    monkeypatch.setattr(store._putting.lock, "shared", nullcontext)
+    outcomes = list(store.put_many(remembered))
+    assert [outcome.result and outcome.result.created for outcome in outcomes] == [False, False, True, False, False]
+    assert store.read(gone) == b"poster 2"
+
+
+def test_a_file_whose_path_gave_something_else_meanwhile_is_a_source_anew(store, remembered):
+    list(store.put_many([PutItem(b"another", source=remembered[0])]))
+    list(store.put_many(remembered))
+    assert store.sources(hash_bytes(b"poster 0"))[-1].last_seen > store.sources(hash_bytes(b"another"))[-1].last_seen
+
+
+def test_known_contents_with_something_to_be_written_take_all_steps(store, remembered, linked):
+    asked = [
+        PutItem(remembered[0], owner="movie:603"),
+        PutItem(remembered[1], namespace="actors"),
+        PutItem(remembered[2], provider="TMDB"),
+        PutItem(remembered[3], source="https://example.org/3.jpg"),
+    ]
+    results = [outcome.result for outcome in store.put_many(asked)]
+    assert [result.created for result in results] == [False, True, False, False]
+    assert len(linked) == 4
+    assert [reference.owner for reference in store.references(results[0].hash)] == ["movie:603"]
+    assert "TMDB" in {source.provider for source in store.sources(results[2].hash)}
+    assert "https://example.org/3.jpg" in {source.location for source in store.sources(results[3].hash)}
+    linked.clear()
+    list(store.put_many(asked[1:]))
+    assert linked == []
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    "How many contents were given to other threads, and for which step"
+    really, found = Workers.submit, []
+
+    def submit(self, function, *args):
+        if args:
+            found.append((function.__name__, len(args[0])))
+        return really(self, function, *args)
+
+    monkeypatch.setattr(Workers, "submit", submit)
+    return found
+
+
+def test_known_files_need_no_other_thread(store, remembered, submitted, tmp_path, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 2)
+    list(store.put_many(remembered))
+    assert submitted == []
+    new = [tmp_path / f"new {n}.jpg" for n in range(4)]
+    for name in new:
+        name.write_bytes(name.name.encode())
+    list(store.put_many([remembered[0], new[0], *remembered[1:3], *new[1:]]))
+    # The first task has one that must be read; from then on, all is done by those who read.
+    assert submitted == [("read_all", 1), ("receive", 2), ("receive", 2), ("receive", 1)]
+
+
+def test_without_a_memo_nothing_is_looked_at_twice(store, submitted):
+    with ContentStore(store.root, memo=False) as forgetful:
+        list(forgetful.put_many([b"a poster"]))
+    assert submitted == [("receive", 1)]
+
+
+def test_a_store_that_fails_while_files_are_recognised_is_raised_after_what_was_stored(store, remembered, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.batches.ITEMS_PER_TASK", 1)
+    monkeypatch.setattr("cjm_media_storage.groups.GROUP_ITEMS", 2)
+    really, calls = store._index.last_given, []
+
+    def last_given(places):
+        calls.append(places)
+        if len(calls) == 3:
+            raise StoreBusy(str(store.root))
+        return really(places)
+
+    monkeypatch.setattr(store._index, "last_given", last_given)
+    told = []
+    with pytest.raises(StoreBusy):
+        for outcome in store.put_many(remembered):
+            told.append(outcome.result.created)
+    assert told == [False, False] and len(calls) == 3
 
 
 def test_files_that_the_memo_knows_and_the_store_has_lost(store, remembered):
@@ -869,7 +998,7 @@ def test_readers_stand_aside_for_what_is_mostly_python_and_for_no_wait(store, tm
 
         monkeypatch.setattr(Group, name, tell)
 
-    for name in ("_recognise", "_read_and_stage", "_settle", "_sync", "_link_all", "_commit", "_remember"):
+    for name in ("recognise", "_read_and_stage", "settle", "_sync", "_link_all", "_commit", "_remember"):
         told(name)
     (tmp_path / "poster.jpg").write_bytes(b"a poster")
     group = Group(store._putting, "batch", turns=Told())
@@ -877,6 +1006,6 @@ def test_readers_stand_aside_for_what_is_mostly_python_and_for_no_wait(store, tm
     group.receive(group.jobs)
     group.store()
     assert " ".join(order) == (
-        "together _recognise end together _read_and_stage end alone _settle end _sync alone _link_all end _sync"
+        "recognise together settle end together _read_and_stage end alone settle end _sync alone _link_all end _sync"
         " alone _commit end alone _remember end"
     )

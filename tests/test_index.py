@@ -96,6 +96,35 @@ def test_many_are_looked_up_at_once(index):
     assert index.unsaid(entries[1:3], sources[1:3], now + 1000) == [True, True]
 
 
+def test_what_each_place_gave_last(index):
+    other = "cd" * 32
+    given = (DIGEST, "/one"), (other, "/one"), (DIGEST, b"/tw\xff"), (DIGEST, "/three"), (other, "/three")
+    for digest, place in given:
+        index.commit(entry(digest), NewSource(place, "TMDB" if place == "/three" else ""))
+    index.commit(entry(), NewSource("/three", "TMDB"))
+    places = [("/one", ""), (b"/tw\xff", ""), ("/three", "TMDB"), ("/three", ""), ("/four", "")]
+    found = {place: each.digest for place, each in index.last_given(places).items()}
+    assert found == {("/one", ""): other, (b"/tw\xff", ""): DIGEST, ("/three", "TMDB"): DIGEST}
+    assert index.last_given([]) == {}
+    index.database.execute("UPDATE objects SET state = 'trashed' WHERE digest = ?", (other,))
+    assert index.last_given(places)["/one", ""].state == "trashed"
+
+
+def test_a_use_of_many_is_written_at_once(index):
+    digests = [f"{n:064x}" for n in range(3)]
+    for digest in digests:
+        index.commit(entry(digest))
+    index.database.execute("UPDATE objects SET condemned_at = 5.0 WHERE digest = ?", (digests[1],))
+    entries = [index.entries(digest)[0] for digest in digests]
+    assert index.mark_used([*entries, entries[0]], 7.0)
+    assert index.mark_used([], 8.0)
+    now = [index.entries(digest)[0] for digest in digests]
+    assert now == [each._replace(used_at=7.0, condemned_at=None) for each in entries]
+    assert not index.mark_used([entries[0], entries[1]._replace(digest=DIGEST)], 9.0)
+    index.database.execute("UPDATE objects SET state = 'trashing' WHERE digest = ?", (digests[0],))
+    assert not index.mark_used(entries[:1], 10.0)
+
+
 def test_one_url_with_several_objects_in_order_of_time(index, monkeypatch):
     clock = iter([100.0, 50.0, 60.0, 10.0])  # also when it is set back
     monkeypatch.setattr("cjm_media_storage.index.time.time", lambda: next(clock))
