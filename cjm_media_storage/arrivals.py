@@ -248,9 +248,9 @@ class Arrivals:
         recalled = [(job, hash) for job, hash in zip(jobs, hashes, strict=True) if hash]
         self.settle([(job, hash[-64:]) for job, hash in recalled if job.terms and job.terms.limits is NO_LIMITS])
         for job, hash in recalled:
-            if job.result is None and job.file is not None:
+            if job.result is None:
                 try:
-                    self._of_file(job, job.file, hash)
+                    self._of_file(job, hash)
                 except Exception as e:
                     self.fail(job, e)
 
@@ -294,16 +294,15 @@ class Arrivals:
     def _of_file(
         self,
         job: Job,
-        file: Found,  # Its own
         hash: str,
         data: memoryview | None = None,  # None: they were not read
     ) -> None:
         "Take `hash` for that of the file"
-        terms = job.terms
-        assert terms is not None
-        if terms.limits is not NO_LIMITS:
-            terms.limits.check_hash(hash)
-        name, stat, _ = file
+        assert job.terms is not None
+        assert job.file is not None
+        if job.terms.limits is not NO_LIMITS:
+            job.terms.limits.check_hash(hash)
+        name, stat, _ = job.file
         job.took(Incoming(name, extension_of(os.path.basename(name)), hash, stat.st_size, data, None, "copy", stat))
 
     def read(
@@ -318,7 +317,7 @@ class Arrivals:
             job.result = self.putting.put(job.content, job.terms)
         elif job.file is not None and job.file.room:
             data = read_small(job.file.name, job.file.stat, view)
-            self._of_file(job, job.file, hash_bytes(data), data)
+            self._of_file(job, hash_bytes(data), data)
         else:
             terms = job.terms
             job.took(take(job.content, terms.limits, known, self.putting.staging, None, terms.follow_symlinks))

@@ -135,7 +135,6 @@ class Group(Arrivals):
             return
         putting, entries = self.putting, [entry for _, entry in jobs]
         with putting.lock.shared():
-            putting.check_root()
             if putting.index.mark_used(entries, time.time(), self._durable):  # else each is looked at by itself
                 for job, entry in jobs:
                     job.result = putting.result(entry, False, "none")

@@ -624,6 +624,21 @@ def test_a_use_is_as_durable_as_the_group(store, remembered, unread, monkeypatch
     assert asked == [True, False]
 
 
+def test_nothing_is_collected_while_uses_are_written(store, remembered, unread, monkeypatch):
+    monkeypatch.setattr("cjm_media_storage.entries.USED", 0.0)
+    really, seen = store._index.mark_used, []
+
+    def mark_used(*args):
+        with pytest.raises(StoreBusy), store.parts.lock.exclusive():
+            pass
+        seen.append(args)
+        return really(*args)
+
+    monkeypatch.setattr(store._index, "mark_used", mark_used)
+    list(store.put_many(remembered))
+    assert len(seen) == 1
+
+
 def test_what_is_taken_away_before_its_use_is_written_is_stored_again(store, remembered, monkeypatch):
     monkeypatch.setattr("cjm_media_storage.entries.USED", 0.0)
     really, gone = store._index.mark_used, hash_file(remembered[2])
