@@ -59,6 +59,14 @@ _LISTS = "SELECT 1 FROM objects WHERE digest = ? AND state = 'live' LIMIT 1"  # 
 _LISTS_IN = "SELECT 1 FROM objects WHERE digest = ? AND state = 'live' AND namespace = ?"
 _ENTRIES = f"SELECT {COLUMNS} FROM objects WHERE digest = ? AND state = 'live'"
 
+_IS_DURABLE = "namespace = ? AND state = 'live' AND boot = ''"
+_BELOW = f"EXISTS (SELECT 1 FROM objects WHERE digest >= ? AND digest < ? AND {_IS_DURABLE})"
+_NEWEST = "(SELECT namespace, state, boot FROM objects ORDER BY id DESC LIMIT 100) AS newest"  # more are not looked at
+_SYNCED = (
+    f"SELECT CASE WHEN {_BELOW} THEN 3 WHEN {_BELOW} THEN 2"
+    f" WHEN EXISTS (SELECT 1 FROM {_NEWEST} WHERE {_IS_DURABLE}) THEN 1 ELSE 0 END"
+)
+
 
 class Entries:
     "The objects that an index lists"
@@ -130,26 +138,14 @@ class Entries:
             yield from self.as_entries(rows)
             last = rows[-1][1:3]
 
-    def holds_any(
+    def synced(
         self,
-        namespace: str,
-        prefix: str,  # Hex digits
-    ) -> bool:
-        "Is there an object of that namespace whose digest begins so?"
-        sql = (
-            "SELECT 1 FROM objects WHERE digest >= ? AND digest < ? AND namespace = ?"
-            " AND state = 'live' AND boot = '' LIMIT 1"
-        )
-        return self.database.fetch_one(sql, (prefix, prefix + "g", namespace)) is not None
-
-    def held_lately(
-        self,
-        namespace: str,
-    ) -> bool:
-        "Is there a durable object of that namespace among those that came last? More are not looked at"
-        newest = "SELECT namespace, state, boot FROM objects ORDER BY id DESC LIMIT 100"
-        sql = f"SELECT 1 FROM ({newest}) WHERE namespace = ? AND state = 'live' AND boot = '' LIMIT 1"
-        return self.database.fetch_one(sql, (namespace,)) is not None
+        entry: Entry,  # Not in the index yet
+    ) -> int:  # 0 to 3
+        "How many of the folders above an object are durable, from the top? Those which hold another object that is"
+        leaf, above, namespace = entry.digest[:4], entry.digest[:2], entry.namespace
+        where = (leaf, leaf + "g", namespace, above, above + "g", namespace, namespace)
+        return int(self.database.fetch(_SYNCED, where)[0][0])
 
     def knows_size(
         self,

@@ -121,13 +121,15 @@ class Placement:
         if incoming.data is None and incoming.staged is None:
             return None
         path, _ = self.stage(incoming)
+        linked = False
         try:
             if durable:
                 self._disk.sync_file(path)
-            return incoming.link_mode if self.link(path, final, durable) else "none"
+            linked = self.link(path, final, durable)
         finally:
-            if path != incoming.staged:
+            if not linked and path != incoming.staged:
                 self._disk.unlink(path)
+        return incoming.link_mode if linked else "none"
 
     def stage(
         self,

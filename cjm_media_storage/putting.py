@@ -256,17 +256,7 @@ class Putting:
         final: str,
     ) -> str | None:  # As `Objects.place`
         elsewhere = self.objects.name(spot.elsewhere) if spot.elsewhere else None
-        return self.objects.place(incoming, elsewhere, final, self.synced(spot.entry), spot.durable)
-
-    def synced(
-        self,
-        entry: Entry,
-    ) -> int:
-        "How many of the folders above an object are durable, from the top? Those which hold another object that is"
-        for n in (2, 1):
-            if self.index.holds_any(entry.namespace, entry.digest[: 2 * n]):
-                return n + 1
-        return int(self.index.held_lately(entry.namespace))
+        return self.objects.place(incoming, elsewhere, final, self.index.synced(spot.entry), spot.durable)
 
     def placed(
         self,

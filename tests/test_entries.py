@@ -2,8 +2,6 @@
 
 from stores import DIGEST, entry
 
-from cjm_media_storage.storage import ContentStore
-
 
 def test_prefixes(index):
     digests = ["abcd" + "0" * 60, "abcd" + "f" * 60, "abce" + "0" * 60]
@@ -28,7 +26,7 @@ def test_what_is_not_live_is_given_only_to_those_who_ask(index):
     index.database.execute("UPDATE objects SET state = 'trashed'")
     assert index.entries(DIGEST) == list(index.all()) == list(index.within("ab")) == index.newest(9) == []
     assert index.beginning("ab") == [] and index.live([DIGEST]) == set()
-    assert not (index.lists(DIGEST) or index.knows_size(8) or index.holds_any("assets", "ab"))
+    assert not (index.lists(DIGEST) or index.knows_size(8))
     assert index.totals()["objects"] == index.totals()["bytes"] == 0
     assert [each.state for each in index.entries(DIGEST, trashed=True)] == ["trashed"]
     assert list(index.entries_of([DIGEST])) == [DIGEST]
@@ -40,10 +38,28 @@ def test_the_newest_come_first(index):
     assert [each.digest[:2] for each in index.newest(2)] == ["ef", "ab"]
 
 
-def test_a_namespace_that_holds_something_durable_is_known_by_what_came_last(tmp_path):
-    with ContentStore(tmp_path / "store") as store:
-        assert not store._index.held_lately("assets")
-        store.put(b"a cache may lose it", durability="none")
-        assert not store._index.held_lately("assets")
-        store.put(b"a poster")
-        assert (store._index.held_lately("assets"), store._index.held_lately("actors")) == (True, False)
+def test_folders_that_hold_something_durable_are_durable(index):
+    def synced():
+        return index.synced(entry())
+
+    assert synced() == 0
+    index.commit(entry("cd" * 32, "actors"))
+    index.commit(entry("cd" * 32)._replace(boot="a cache may lose it"))
+    assert synced() == 0
+    for digest, count in (("cd" * 32, 1), ("ab00" + "cd" * 30, 2), ("abab" + "cd" * 30, 3)):
+        index.commit(entry(digest))
+        assert synced() == count
+        assert index.synced(entry(namespace="actors")) == 1
+    index.database.execute("UPDATE objects SET state = 'trashing' WHERE digest LIKE 'abab%'")
+    assert synced() == 2
+    index.database.execute("UPDATE objects SET state = 'trashing'")
+    assert synced() == 0
+
+
+def test_a_namespace_that_holds_something_durable_is_known_by_what_came_last(index):
+    index.commit(entry("cd" * 32, "actors"))
+    for n in range(99):
+        index.commit(entry(f"{n:064x}"))
+    assert index.synced(entry("ef" * 32, "actors")) == 1
+    index.commit(entry("cd" * 32))
+    assert index.synced(entry("ef" * 32, "actors")) == 0
