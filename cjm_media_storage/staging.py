@@ -61,12 +61,15 @@ class Staging:
                 self.disk.remove_tree(own)
 
     def claim(self) -> Path:
-        "This process's folder, locked"
-        if self._own is not None and self._pid == os.getpid():
+        "This process's folder, locked; made again, if somebody took it for what dead processes left"
+        if self._own is not None and self._pid == os.getpid() and self._is_locked(self._own):
             return self._own
         if self._pid != os.getpid():  # a forked child: the folder and its lock are the parent's
             self._reset()
         with self._mutex:
+            if self._own is not None and not self._is_locked(self._own):
+                self._held.close()
+                self._own = None
             while self._own is None:
                 own = self.folder / f"{boot_id()}-{os.getpid()}-{id(self):x}"
                 lock = own / "lock"
@@ -79,6 +82,26 @@ class Staging:
                         break
                 self._held.close()
             return self._own
+
+    def _is_locked(
+        self,
+        own: Path,  # Locked once
+    ) -> bool:
+        "Is the folder there still, with its lock, where there are any?"
+        return (own / "lock" if self.disk.flock else own).exists()
+
+    def _create(
+        self,
+        path: str,  # As `free_name` gave it
+        mode: int = 0o600,
+    ) -> int:  # As `Disk.create`
+        try:
+            return self.disk.create(path, mode)
+        except FileNotFoundError:
+            if not self.folder.parent.exists():  # the whole store is away
+                raise
+        self.claim()
+        return self.disk.create(path, mode)
 
     def free_name(self) -> str:
         "A name that nobody else gets"
@@ -94,7 +117,7 @@ class Staging:
     ) -> tuple[str, os.stat_result]:  # Its path, for the caller to remove; and what it is
         "A new file with the bytes `data`; it is not synced yet"
         path = self.free_name()
-        fd = self.disk.create(path, mode)
+        fd = self._create(path, mode)
         try:
             self.disk.write(fd, data)
             stat = os.fstat(fd)
@@ -120,7 +143,7 @@ class Staging:
     def new(self) -> Iterator[tuple[str, int]]:  # Its path, and a descriptor open for reading and writing
         "A new file, open in the block; gone if the block fails, else for the caller to remove"
         path = self.free_name()
-        fd, failed = self.disk.create(path), True
+        fd, failed = self._create(path), True
         try:
             yield path, fd
             failed = False
@@ -133,7 +156,7 @@ class Staging:
     def file(self) -> Iterator[tuple[str, int]]:  # As `new`
         "A new file, gone at the end of the block unless it was renamed"
         with self.name() as path:
-            fd = self.disk.create(path)
+            fd = self._create(path)
             try:
                 yield path, fd
             finally:

@@ -1,12 +1,17 @@
 "The folder where bytes wait: whose it is, and who may sweep it."
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import pytest
+
 from cjm_media_storage.files import Disk
+from cjm_media_storage.ingest import SMALL
 from cjm_media_storage.locks import FileLock
-from cjm_media_storage.storage import ContentStore
+from cjm_media_storage.maintenance import gc
+from cjm_media_storage.storage import ContentStore, hash_bytes
 
 
 def test_staging_of_a_living_process_is_left_alone(store):
@@ -40,6 +45,43 @@ def test_a_staging_folder_that_is_swept_before_it_is_locked(store, monkeypatch):
     monkeypatch.setattr(os, "mkdir", make_and_sweep)
     assert store.put(b"a poster").created
     assert len(swept) == 1
+
+
+@pytest.mark.parametrize("flock", [True, False])
+@pytest.mark.parametrize("emptied", ["staging/*", "staging", "staging/*/*"])
+def test_a_store_goes_on_when_somebody_empties_its_staging(tmp_path, emptied, flock):
+    "Taking it for what a dead process left; what was on its way meanwhile was never acknowledged"
+
+    def empty():
+        for path in (store.root / ".store").glob(emptied):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    with ContentStore(tmp_path / "store", disk=Disk(flock=flock)) as store:
+        store.put(b"a poster")
+        with store.pin(hash_bytes(b"a poster")):
+            own = store.parts.staging.claim()
+            for content in (b"small", [b"a stream"], bytes(2 * SMALL)):
+                empty()
+                assert store.put(content).created
+            empty()
+            assert [outcome.result.created for outcome in store.put_many([b"one", b"two"])] == [True, True]
+            assert store.parts.staging.claim() == own
+            with ContentStore(store.root, disk=Disk(flock=flock)) as other:
+                condemned = {orphan.hash for orphan in gc(other, grace=0, force=True).condemned}
+                assert len(condemned) == 5 and hash_bytes(b"a poster") not in condemned
+        assert own.exists() and list(own.iterdir()) == ([own / "lock"] if flock else [])
+    assert not own.exists()
+
+
+def test_fault_40_no_folder_is_made_where_the_store_was(tmp_path):
+    with ContentStore(tmp_path / "store") as store:
+        store.put(b"a poster")
+        store.root.rename(tmp_path / "elsewhere")
+        with pytest.raises(FileNotFoundError):
+            store.parts.staging.write(b"another", 0o444)
+        assert not store.root.exists()
+        (tmp_path / "elsewhere").rename(store.root)
+        assert store.put(b"another").created
 
 
 def test_threads_that_begin_together_share_one_locked_staging_folder(tmp_path, monkeypatch):
