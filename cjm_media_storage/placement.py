@@ -127,7 +127,7 @@ class Placement:
                 self._disk.sync_file(path)
             linked = self.link(path, final, durable)
         finally:
-            if not linked and path != incoming.staged:
+            if not linked:
                 self._disk.unlink(path)
         return incoming.link_mode if linked else "none"
 

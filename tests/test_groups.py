@@ -732,6 +732,20 @@ def test_a_store_that_fails_while_files_are_recognised_is_raised_after_what_was_
     assert told == [False, False] and len(calls) == 3
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_was_durable_is_made_so_again_though_nothing_else_of_the_group_is(recorded, shared):
+    "Its row says that it is"
+    recorded.put(b"a poster", namespace="actors" if shared else "assets")
+    lost = recorded.put(b"a poster").path
+    lost.unlink()
+    calls.clear()
+    (outcome,) = recorded.put_many([b"a poster"], durability="none")
+    assert outcome.error is None and not outcome.result.created and lost.read_bytes() == b"a poster"
+    if recorded.parts.disk.folder_sync:
+        assert str(lost.parent) in {os.fspath(args[0]) for name, args in calls if name == "sync_folder"}
+    assert recorded._index.entries(digest_of(outcome.result.hash))[0].boot == ""
+
+
 def test_files_that_the_memo_knows_and_the_store_has_lost(store, remembered):
     for n in range(2):
         store.delete(hash_bytes(b"poster %d" % n))
