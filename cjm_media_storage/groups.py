@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # %% ../nbs/343_groups.ipynb #c2255fff
 GROUP_ITEMS = 1000  # As many as are worth a wait for the disk
-UNSYNCED_ITEMS = 256  # Where nobody waits for it: then small groups keep all threads busy
+UNSYNCED_ITEMS = 512  # Where nobody waits for it: then small groups keep all threads busy
 GROUP_BYTES = 256 << 20  # Read or staged
 GROUP_HELD = 32 << 20  # Bytes in memory
 SYNC_THREADS = 8  # Where files are synced one by one

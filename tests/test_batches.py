@@ -3,6 +3,8 @@
 import itertools
 import os
 import threading
+import weakref
+from io import BytesIO
 
 import pytest
 from memory import peak_of
@@ -10,7 +12,7 @@ from on_disk import staged, tree
 
 from cjm_media_storage.batches import Batch
 from cjm_media_storage.groups import Group
-from cjm_media_storage.storage import BatchProgress, ContentStore, CorruptDatabase, StoreClosed, hash_bytes
+from cjm_media_storage.storage import BatchProgress, ContentStore, CorruptDatabase, PutItem, StoreClosed, hash_bytes
 
 DURABILITIES = ["full", "batch", "none"]
 PATIENCE = 30  # Seconds for a group to be stored, on a busy machine
@@ -115,6 +117,24 @@ def test_memory_is_bounded_however_large_the_contents_are(store):
 
     list(store.put_many(films(2)))
     assert peak_of(put, runs=1) < 100 << 20  # of 220 MB
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("wrap", [lambda stream: stream, PutItem])
+def test_fault_50_few_streams_are_open_at_a_time(store, durability, wrap):
+    "Each holds a descriptor until its outcome is taken, and many systems allow a program 1,024 of them"
+    there, counts = weakref.WeakSet(), []
+
+    def streams():
+        for n in range(1000):
+            stream = BytesIO(b"poster %d" % n)
+            there.add(stream)
+            counts.append(len(there))
+            yield wrap(stream)
+            del stream
+
+    assert all(outcome.result.created for outcome in store.put_many(streams(), durability=durability))
+    assert len(counts) == 1000 and 100 < max(counts) < 300
 
 
 def test_a_group_is_reported_while_the_next_is_slow_to_come(store, small_groups, monkeypatch):
