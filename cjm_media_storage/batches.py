@@ -52,9 +52,7 @@ class BatchProgress(Shown):
 
 # %% ../nbs/344_batches.ipynb #c34b5301
 ITEMS_PER_TASK = 128
-STREAM = (
-    256 << 10
-)  # Bytes that an open stream is taken to hold: a group has 128, where many systems allow 1,024 open files
+STREAM = 256 << 10  # Bytes that an open stream is taken to hold, so that a group has no more than 128
 FULL_THREADS = 8  # Each waits for the disk most of its time
 
 
