@@ -2593,6 +2593,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'cjm_media_storage/putting.py'),
                                            'cjm_media_storage.putting.Putting.source_of': ( 'putting.html#putting.source_of',
                                                                                             'cjm_media_storage/putting.py'),
+                                           'cjm_media_storage.putting.Putting.synced': ( 'putting.html#putting.synced',
+                                                                                         'cjm_media_storage/putting.py'),
                                            'cjm_media_storage.putting.Putting.trusted': ( 'putting.html#putting.trusted',
                                                                                           'cjm_media_storage/putting.py'),
                                            'cjm_media_storage.putting.Spot': ('putting.html#spot', 'cjm_media_storage/putting.py')},

@@ -230,11 +230,11 @@ class Group(Arrivals):
         elsewhere = objects.name(spot.elsewhere) if spot.elsewhere is not None else None
         if spot.durable is not self._durable or (job.staged is None and elsewhere is None):
             incoming = incoming._replace(staged=job.staged)
-            return objects.place(incoming, elsewhere, final, putting.index.synced(spot.entry), spot.durable)
+            return objects.place(incoming, elsewhere, final, putting.synced(spot.entry), spot.durable)
         made, self._linked = objects.make_way(final, self._seen), True
         one_by_one = self._durable and self._filesystem < 0
         if one_by_one:
-            self._folders.update(dict.fromkeys(objects.folders(final, made, putting.index.synced(spot.entry))))
+            self._folders.update(dict.fromkeys(objects.folders(final, made, putting.synced(spot.entry))))
         link_mode = objects.share(elsewhere, final, one_by_one) if elsewhere is not None else None
         if link_mode is None and job.staged is not None:
             if objects.link(job.staged, final, one_by_one):

@@ -256,7 +256,14 @@ class Putting:
         final: str,
     ) -> str | None:  # As `Objects.place`
         elsewhere = self.objects.name(spot.elsewhere) if spot.elsewhere else None
-        return self.objects.place(incoming, elsewhere, final, self.index.synced(spot.entry), spot.durable)
+        return self.objects.place(incoming, elsewhere, final, self.synced(spot.entry), spot.durable)
+
+    def synced(
+        self,
+        entry: Entry,
+    ) -> int:
+        "How many of the folders above an object are durable, from the top?"
+        return self.index.synced(entry)
 
     def placed(
         self,

@@ -82,7 +82,9 @@ def test_fault_26_put_before_its_link_and_whoever_clears_up(race, before, second
 
 @pytest.mark.parametrize("before", ["new", "untracked"])
 def test_fault_24_put_before_its_link_and_the_same_put(race, before):
-    assert has(race(before, "put", "put"), "rename_new staging to an object", "unlink staging")
+    points = race(before, "put", "put")
+    assert has(points, "create staging", "rename_new staging to an object", "before the commit of")
+    assert not has(points, "unlink staging")  # it has no staged name any more
 
 
 def test_fault_26_put_and_a_delete(race):

@@ -10,7 +10,9 @@ import pytest
 from damage import overwrite, quarantined
 
 from cjm_media_storage.files import Disk
+from cjm_media_storage.layout import digest_of
 from cjm_media_storage.objects import AT_ONCE
+from cjm_media_storage.staging import boot_id
 from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes
 
 
@@ -22,6 +24,32 @@ def test_an_object_whose_file_is_gone_is_told_and_healed(store):
     again = store.put(b"a poster")
     assert (again.created, again.link_mode) == (False, "copy")
     assert store.read(result.hash) == b"a poster"
+
+
+def test_a_file_is_as_it_was_stored_or_not(store):
+    result = store.put(b"a poster")
+    objects, (entry,) = store.parts.objects, store._index.entries(digest_of(result.hash))
+
+    def is_as_stored(entry=entry):
+        return objects.is_as_stored(entry, objects.name(entry), set())
+
+    assert is_as_stored()
+    assert not is_as_stored(entry._replace(size=9)) and not is_as_stored(entry._replace(mtime_ns=entry.mtime_ns + 1))
+    assert not is_as_stored(entry._replace(boot="before this start"))
+    assert is_as_stored(entry._replace(boot=boot_id()))
+    stat = result.path.stat()
+    result.path.unlink()
+    assert not is_as_stored()  # its folder is there
+    result.path.mkdir()
+    os.utime(result.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not is_as_stored(entry._replace(size=result.path.stat().st_size))
+    result.path.rmdir()
+    (result.path.parent / "elsewhere").write_bytes(b"a poster")
+    result.path.symlink_to("elsewhere")
+    link = result.path.lstat()
+    assert not is_as_stored(entry._replace(size=link.st_size, mtime_ns=link.st_mtime_ns))
+    shutil.rmtree(result.path.parent)
+    assert not is_as_stored()
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
