@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 from damage import overwrite, quarantined
+from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
 from cjm_media_storage.layout import digest_of
@@ -50,6 +51,75 @@ def test_a_file_is_as_it_was_stored_or_not(store):
     assert not is_as_stored(entry._replace(size=link.st_size, mtime_ns=link.st_mtime_ns))
     shutil.rmtree(result.path.parent)
     assert not is_as_stored()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    "The objects of a store, the row of one of them, and its file"
+    with ContentStore(tmp_path / "recorded", disk=Recorder()) as store:
+        result = store.put(b"a poster")
+        ((entry,), objects) = store._index.entries(digest_of(result.hash)), store.parts.objects
+        calls.clear()
+        yield objects, entry, result.path
+
+
+def synced():
+    "What was synced since somebody asked last"
+    found = {os.fspath(args[0]) for name, args in calls if name in ("sync_file", "sync_folder")}
+    calls.clear()
+    return found
+
+
+def test_an_object_is_read_and_synced_only_in_doubt(stored):
+    objects, entry, path = stored
+    assert objects.check(entry) is entry and synced() == set()
+    assert objects.check(entry, read=True) == entry and synced() == {str(path)}
+    os.utime(path, ns=(0, 7))
+    assert objects.check(entry) == entry._replace(mtime_ns=7) and synced() == {str(path)}
+    doubtful = entry._replace(boot="before this start", size=3)
+    everything_above = {str(each) for each in path.parents[:4]}
+    assert objects.check(doubtful) == entry._replace(mtime_ns=7) and synced() == {str(path)} | everything_above
+    assert objects.trusted(entry._replace(boot="before this start")) == entry
+    assert synced() == {str(path)} | everything_above
+    overwrite(path, b"A POSTER")
+    assert (objects.check(entry), objects.check(doubtful), synced()) == (None, None, set())
+
+
+def test_a_link_in_the_place_of_an_object_is_refused(stored, tmp_path):
+    objects, entry, path = stored
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafePath):
+        objects.check(entry)
+
+
+def test_the_first_file_that_is_there_is_opened(stored):
+    objects, entry, path = stored
+    gone = entry._replace(namespace="actors")
+    assert objects.measure(entry) == (8, path.stat().st_mtime_ns)
+    with objects.open([gone, entry], verify=True) as file:
+        assert file.read() == b"a poster"
+    assert objects.read([gone, entry]) == b"a poster"
+    with pytest.raises(MissingObject):
+        objects.open([gone], verify=False)
+
+
+def test_wrong_bytes_are_given_to_whoever_does_not_ask(stored):
+    objects, entry, path = stored
+    overwrite(path, b"A POSTER")
+    assert objects.read([entry]) == b"A POSTER"
+    with objects.open([entry], verify=False) as file:
+        assert file.read() == b"A POSTER"
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(CorruptObject):
+        objects.open([entry], verify=True)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_small_file_is_read_in_one_call(stored, monkeypatch):
+    objects, entry, _ = stored
+    monkeypatch.setattr(objects, "open", None)
+    assert objects.read([entry]) == b"a poster"
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3])

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import stat
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ from cjm_media_storage.files import Disk
 from cjm_media_storage.ingest import SMALL
 from cjm_media_storage.locks import FileLock
 from cjm_media_storage.maintenance import gc
-from cjm_media_storage.storage import ContentStore, hash_bytes
+from cjm_media_storage.staging import Staging, boot_id
+from cjm_media_storage.storage import ContentStore, NoSpace, hash_bytes
 
 
 def test_staging_of_a_living_process_is_left_alone(store):
@@ -122,3 +126,79 @@ def test_a_forked_child_takes_a_folder_of_its_own(tmp_path, program):
         os._exit(other == mine or other.exists())
     """
     program.end(program.start(text, tmp_path / "staging"))
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.fixture
+def staging(tmp_path):
+    made = Staging(tmp_path / "new" / "staging")
+    yield made
+    made.close()
+
+
+def test_what_waits_is_for_nobody_else_to_read(staging):
+    own = staging.claim()
+    assert (mode_of(staging.folder), mode_of(own)) == (0o755, 0o700)
+    with staging.new() as (path, fd):
+        assert mode_of(path) == 0o600 and os.write(fd, b"a poster") == 8
+    assert Path(path).read_bytes() == b"a poster"
+    with staging.file() as (path, _):
+        assert mode_of(path) == 0o600
+    assert not os.path.exists(path)
+    with pytest.raises(ZeroDivisionError), staging.new() as (path, _):
+        raise ZeroDivisionError
+    assert not os.path.exists(path)
+
+
+def test_a_file_gets_its_mode_whatever_the_umask(staging):
+    before = os.umask(0o777)
+    try:
+        path, found = staging.write(b"a poster", 0o444)
+    finally:
+        os.umask(before)
+    assert mode_of(path) == 0o444 and found.st_size == 8
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    class Full(Disk):
+        def write(self, fd, data):
+            raise NoSpace("staged file")
+
+    with closing(Staging(tmp_path / "staging", Full())) as staging:
+        with pytest.raises(NoSpace):
+            staging.write(b"a poster", 0o444)
+        assert os.listdir(staging.claim()) == ["lock"]
+
+
+def test_whoever_gives_its_folder_up_keeps_nothing_open(staging):
+    before = os.listdir("/proc/self/fd")
+    first = staging.claim()
+    shutil.rmtree(first)
+    assert staging.claim() == first
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+    staging.close()
+    staging.close()
+    assert os.listdir("/proc/self/fd") == before and not first.exists()
+    assert staging.claim().exists() and staging.free_name().endswith("/0")
+
+
+def test_fault_11_a_link_among_the_folders_is_not_followed_by_whoever_sweeps(tmp_path):
+    folder, elsewhere = tmp_path / "staging", tmp_path / "elsewhere"
+    for path in (folder / "a-boot-1", folder / "z-boot-1", elsewhere):
+        path.mkdir(parents=True)
+        (path / "0").write_bytes(b"left")
+    (folder / "m-boot-1").symlink_to(elsewhere)
+    Staging(folder, sweep=False)
+    assert len(os.listdir(folder)) == 3
+    Staging(folder)
+    assert os.listdir(folder) == ["m-boot-1"] and (elsewhere / "0").exists()
+
+
+def test_each_start_of_the_machine_has_a_name(monkeypatch):
+    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    monkeypatch.setattr(Path, "read_text", lambda self: (_ for _ in ()).throw(FileNotFoundError))
+    name, now = boot_id.__wrapped__(), time.time() - time.monotonic()
+    assert name.startswith("started-") and abs(float(name.removeprefix("started-")) - now) < 200
