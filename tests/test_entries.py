@@ -1,6 +1,10 @@
 "The rows of objects: one, many, and how many."
 
+import pytest
 from stores import DIGEST, entry
+
+from cjm_media_storage.entries import USED
+from cjm_media_storage.index import NewReference, NewSource
 
 
 def test_prefixes(index):
@@ -63,3 +67,34 @@ def test_a_namespace_that_holds_something_durable_is_known_by_what_came_last(ind
     assert index.synced(entry("ef" * 32, "actors")) == 1
     index.commit(entry("cd" * 32))
     assert index.synced(entry("ef" * 32, "actors")) == 0
+
+
+def test_what_is_listed_where(index):
+    other = "cd" * 32
+    index.commit(entry())
+    index.commit(entry(other, "actors"))
+    index.commit(entry("ef" * 32, size=9))
+    assert [index.lists(DIGEST, name) for name in (None, "assets", "actors")] == [True, True, False]
+    assert [index.lists(other, name) for name in (None, "assets", "actors")] == [True, False, True]
+    assert not index.lists("01" * 32, "assets")
+    assert [index.knows_size(size) for size in (7, 8, 9, 10)] == [False, True, True, False]
+    index.database.execute("UPDATE objects SET state = 'trashing' WHERE digest <> ?", (other,))
+    assert not index.lists(DIGEST, "assets") and index.lists(other, "actors") and not index.knows_size(9)
+
+
+def test_totals_are_those_of_what_is_live(index):
+    for n, digest in enumerate((DIGEST, "cd" * 32, "ef" * 32)):
+        for source in range(n + 1):
+            index.commit(entry(digest, size=10**n), NewSource(f"/{n}/{source}"), NewReference("movie:1", str(source)))
+    index.database.execute("UPDATE objects SET state = 'trashed' WHERE digest = ?", ("cd" * 32,))
+    counts = {"objects": 2, "bytes": 101, "sources": 4, "references": 4, "publications": 0, "trashed": 0}
+    assert index.totals() == counts
+
+
+@pytest.mark.parametrize(
+    ("age", "condemned", "must"),
+    [(0.0, None, False), (599.9, None, False), (USED, None, True), (-0.1, None, True), (0.0, 5.0, True)],
+)
+def test_a_use_is_not_written_again_for_a_while(age, condemned, must):
+    now = 1e9
+    assert entry()._replace(used_at=now - age, condemned_at=condemned).must_be_touched(now) == must
