@@ -1,14 +1,16 @@
 "What a store knows of its objects."
 
 import sqlite3
+import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from servers import run
 from stores import DIGEST, entry
 
-from cjm_media_storage.errors import ObjectNotFound
-from cjm_media_storage.index import Index, NewReference, NewSource, without_credentials
+from cjm_media_storage.errors import IndexCorrupt, ObjectNotFound
+from cjm_media_storage.index import Index, NewReference, NewSource, StoredObject, without_credentials
 
 
 @pytest.fixture
@@ -74,6 +76,16 @@ def test_what_is_durable_is_never_said_not_to_be(index):
     for late in (unsynced, seen):
         assert not index.commit(late, corrected=True)
         assert index.entries(DIGEST)[0].boot == ""
+
+
+@pytest.mark.parametrize("state", ["trashing", "trashed"])
+def test_what_comes_back_from_the_trash_is_as_durable_as_it_was_put(index, state):
+    "Its bytes are new ones"
+    for boot in ("this boot", ""):
+        index.commit(entry())
+        index.database.execute("UPDATE objects SET state = ?", (state,))
+        assert index.commit(entry()._replace(boot=boot), durable=not boot)
+        assert index.entries(DIGEST)[0].boot == boot
 
 
 def test_many_are_looked_up_at_once(index):
@@ -173,3 +185,83 @@ def test_fault_27_a_row_that_took_the_number_of_another_gets_nothing_of_it(in_fi
         in_file.commit(gone, reference=NewReference("movie:1"))
     in_file.correct(gone._replace(size=99))
     assert (in_file.entries("cd" * 32), in_file.references("1 = 1", ())) == ([other], [])
+
+
+def test_a_reference_is_removed_alone(index):
+    other = "cd" * 32
+    everybody = [(DIGEST, "assets"), (DIGEST, "actors"), (other, "assets")]
+    for digest, namespace in everybody:
+        for owner in ("movie:1", "movie:2"):
+            for role in ("poster", "still", ""):
+                index.commit(entry(digest, namespace))
+                (known,) = index.entries(digest, namespace)
+                index.commit(known, reference=NewReference(owner, role))
+
+    def left():
+        found = [(each.hash[7:], each.owner, each.role) for each in index.references("1 = 1", ())]
+        return {one: found.count(one) for one in found}
+
+    before = left()
+    assert len(before) == 12 and before[DIGEST, "movie:1", "poster"] == 2
+    assert index.remove_reference(DIGEST, "movie:1", "poster") == 2
+    assert index.remove_reference(DIGEST, "movie:1", "poster") == index.remove_reference(other, "movie:3", None) == 0
+    del before[DIGEST, "movie:1", "poster"]
+    assert left() == before
+    assert index.remove_reference(other, "movie:2", None) == 3
+    assert left() == {one: count for one, count in before.items() if one[:2] != (other, "movie:2")}
+
+
+def test_what_there_is_once(index):
+    assert index.fact("one") is None and index.fact("one", "1") == "1" and index.fact("two", "2") == "2"
+    assert (index.fact("one"), index.fact("two")) == ("1", "2")
+    assert index.fact("one", "3") == "3" and index.fact("one") == "3"
+    assert index.identity() == index.identity() == index.fact("index") and len(index.identity()) == 36
+
+
+def test_an_index_belongs_to_one_store(index):
+    index.claim("mine")
+    index.claim("mine")
+    assert index.fact("store") == "mine"
+    with pytest.raises(IndexCorrupt, match="another store, mine"):
+        index.claim("yours")
+    assert index.fact("store") == "mine"
+
+
+def test_what_is_done_is_written_down(index):
+    index.log("healed", f"sha256:{DIGEST}", "assets/ab/ab", "from a copy")
+    index.log("purged")
+    columns = "action, hash, path, detail"
+    found = index.database.fetch(f"SELECT {columns} FROM log WHERE at > 1e9 ORDER BY id")
+    assert found == [("healed", f"sha256:{DIGEST}", "assets/ab/ab", "from a copy"), ("purged", "", "", "")]
+
+
+def test_what_is_to_be_written_is_durable_unless_somebody_says_otherwise(index, monkeypatch):
+    really, asked = index.database.transaction, []
+
+    def transaction(durable=True):
+        asked.append(durable)
+        return really(durable)
+
+    monkeypatch.setattr(index.database, "transaction", transaction)
+    index.commit(entry())
+    index.commit(entry("cd" * 32), durable=False)
+    entries = [index.entries(digest)[0] for digest in (DIGEST, "cd" * 32)]
+    index.mark_used(entries, 5.0)
+    index.mark_used(entries, 5.0, durable=False)
+    assert asked == [True, False, True, False]
+    now = index.entries(DIGEST)[0]
+    assert index.mark_used([now], time.time())
+    asked.clear()
+    index.commit(index.entries(DIGEST)[0])  # nothing is new, nobody needs it
+    assert asked == []
+
+
+def test_a_path_is_made_when_somebody_asks(tmp_path):
+    facts = {"hash": f"sha256:{DIGEST}", "size": 8, "namespace": "assets", "extension": "", "created_at": 1.0}
+    made = StoredObject.at(str(tmp_path / "poster"), **facts)
+    assert made == StoredObject(path=tmp_path / "poster", **facts) and made._preview_ == (tmp_path / "poster", 8)
+    assert isinstance(made.path, Path) and made.path is made.path
+    with pytest.raises(AttributeError, match="'StoredObject' object has no attribute 'paths'"):
+        _ = made.paths
+    with pytest.raises(AttributeError, match="'path'"):
+        _ = object.__new__(StoredObject).path

@@ -5,7 +5,7 @@ import shutil
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from cjm_media_storage.ingest import SMALL
 from cjm_media_storage.locks import FileLock
 from cjm_media_storage.maintenance import gc
 from cjm_media_storage.staging import Staging, boot_id
-from cjm_media_storage.storage import ContentStore, NoSpace, hash_bytes
+from cjm_media_storage.storage import ContentStore, NoSpace, StoreBusy, hash_bytes
 
 
 def test_staging_of_a_living_process_is_left_alone(store):
@@ -175,7 +175,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
 
 def test_whoever_gives_its_folder_up_keeps_nothing_open(staging):
     before = os.listdir("/proc/self/fd")
-    first = staging.claim()
+    first = Path(staging.free_name()).parent
     shutil.rmtree(first)
     assert staging.claim() == first
     assert len(os.listdir("/proc/self/fd")) == len(before) + 1
@@ -195,6 +195,39 @@ def test_fault_11_a_link_among_the_folders_is_not_followed_by_whoever_sweeps(tmp
     assert len(os.listdir(folder)) == 3
     Staging(folder)
     assert os.listdir(folder) == ["m-boot-1"] and (elsewhere / "0").exists()
+
+
+@pytest.mark.parametrize("when", ["before", "held", "after"])
+def test_a_folder_that_is_swept_while_it_is_locked_is_made_again(staging, monkeypatch, when):
+    really, tried = FileLock.exclusive, []
+
+    @contextmanager
+    def exclusive(self):
+        tried.append(self.path)
+        if len(tried) == 1 and when == "held":
+            raise StoreBusy(str(self.path))
+        if len(tried) == 1 and when == "before":
+            shutil.rmtree(self.path.parent)
+        with really(self):
+            if len(tried) == 1:
+                shutil.rmtree(self.path.parent)
+            yield
+
+    monkeypatch.setattr(FileLock, "exclusive", exclusive)
+    before = os.listdir("/proc/self/fd")
+    own = staging.claim()
+    assert tried == [own / "lock"] * 2 and os.listdir(own) == ["lock"]
+    assert len(os.listdir("/proc/self/fd")) == len(before) + 1
+
+
+def test_a_forked_child_that_closes_leaves_the_folder_of_its_parent(staging):
+    own = staging.claim()
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0
+    else:
+        staging.close()
+        os._exit(not own.exists())
+    assert own.exists()
 
 
 def test_each_start_of_the_machine_has_a_name(monkeypatch):
