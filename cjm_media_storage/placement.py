@@ -127,7 +127,7 @@ class Placement:
                 self._disk.sync_file(path)
             linked = self.link(path, final, durable)
         finally:
-            if not linked:
+            if not linked and path != incoming.staged:  # that one is for whoever gave it to keep, or to remove
                 self._disk.unlink(path)
         return incoming.link_mode if linked else "none"
 

@@ -246,10 +246,11 @@ def look_again(
         if suspect.stat is None:
             problems.append(suspect.problem)
             continue
+        row = _row(parts, suspect.problem)  # before the file: else one that is deleted in between would have none
         now = _now(parts, suspect)
         if not suspect.problem.hash and now is not None:
             problems.append(suspect.problem)
-        elif now is not None and (problem := judge(suspect.problem.path, now, _row(parts, suspect.problem))):
+        elif now is not None and (problem := judge(suspect.problem.path, now, row)):
             if quiet and (now.st_ino, now.st_ctime_ns) == (suspect.stat.st_ino, suspect.stat.st_ctime_ns):
                 problems.append(problem)
             else:

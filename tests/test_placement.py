@@ -9,7 +9,7 @@ from on_disk import staged, tree
 from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
-from cjm_media_storage.storage import ContentStore, CorruptObject, SourceChanged, UnsafePath, hash_bytes
+from cjm_media_storage.storage import ContentStore, CorruptObject, NoSpace, SourceChanged, UnsafePath, hash_bytes
 
 
 def test_the_order_of_a_durable_put(tmp_path):
@@ -365,3 +365,19 @@ def test_without_links_a_durable_object_is_not_replaced_by_one_that_was_not_sync
     with ContentStore(tmp_path, disk=Disk(hardlink=False)) as store, ContentStore(tmp_path, disk=late) as other:
         result = other.put(b"a poster", extension="jpg", durability="none")
         assert os.path.samestat(result.path.stat(), durable[0])
+
+
+def test_bytes_that_cannot_be_placed_stay_where_they_were(store, monkeypatch):
+    "As those of an object that is brought back from the trash, to a disk that is full"
+    item = store.put(b"a poster") and store.delete(hash_bytes(b"a poster"))[0]
+    really = store.parts.disk.link
+
+    def full(path, target):
+        raise NoSpace(os.fspath(target))
+
+    monkeypatch.setattr(store.parts.disk, "link", full)
+    with pytest.raises(NoSpace):
+        store.trash.restore(item.hash)
+    monkeypatch.setattr(store.parts.disk, "link", really)
+    store.trash.restore(item.hash)
+    assert store.read(item.hash) == b"a poster"

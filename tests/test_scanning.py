@@ -109,6 +109,27 @@ def test_fault_43_an_unreadable_folder_is_told_and_the_walk_goes_on(open_folder)
     assert sum(kind == "untracked" for kind, _ in found) == 9
 
 
+def test_what_is_deleted_between_two_looks_is_no_problem(store, monkeypatch):
+    "Between the look at its file and that at its row, in whichever order they are taken"
+    path = store.put(b"a poster").path
+    problem = scanning.Problem("untracked", below(store, path), hash_bytes(b"a poster"), "assets", 8)
+    suspect, looks = scanning.Suspect(problem, path.lstat()), []
+
+    def then(look):
+        def looking(*args):
+            if looks:
+                store.delete(problem.hash)
+            looks.append(look)
+            return look(*args)
+
+        return looking
+
+    monkeypatch.setattr(scanning, "_now", then(scanning._now))
+    monkeypatch.setattr(scanning, "_row", then(scanning._row))
+    assert look_again(store.parts, [suspect]) == ([], 0)
+    assert len(looks) == 2 and not path.exists()
+
+
 def test_what_is_being_put_is_waited_for(store, monkeypatch):
     "The file is there, its row is not: `put` is at that very moment"
     placed, go_on = threading.Event(), threading.Event()
