@@ -95,6 +95,14 @@ def test_a_namespace_and_a_prefix_narrow_the_walk(store):
         assert [path for _, path in scan(store, prefix=prefix)] == sorted(expected)
 
 
+def test_a_walk_of_a_prefix_says_nothing_of_what_lies_above_it(store):
+    "Whoever walks all prefixes looks there once"
+    store.put(b"a poster")
+    (store.root / "notes.txt").write_bytes(b"of somebody else")
+    assert [suspect.problem.kind for step in Walk(store.parts).steps() for suspect in step] == ["foreign"]
+    assert [suspect for step in Walk(store.parts, prefix="7").steps() for suspect in step] == []
+
+
 def test_fault_43_an_unreadable_folder_is_told_and_the_walk_goes_on(open_folder):
     with ContentStore(open_folder / "store", folder_mode=0o777) as store:
         results = [store.put(b"%d" % number) for number in range(10)]
