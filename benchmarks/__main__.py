@@ -2,14 +2,15 @@
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import buckets, floors, hashing, imports, ingest, machine, peers, reads, records, server
-from benchmarks.harness import SCALES, Work, as_json, measure_all, scratch, table
+from benchmarks.harness import SCALES, Rest, Work, as_json, measure_all, scratch, table
 from benchmarks.material import Material, make
 
 GROUPS = {
@@ -47,7 +48,9 @@ def main(given: list[str] | None = None) -> None:
     with scratch(arguments.folder) as folder:
         facts, others = machine.facts(folder) | {"floor": floors.kind()}, peers.versions()
         print(machine.told(facts), machine.told(others), sep="\n", flush=True)
-        for outcome in measure_all(_works(make(folder / "sources", scale), arguments.names), arguments.rounds, folder):
+        works = _works(make(folder / "sources", scale), arguments.names)
+        rest: Callable[[], None] = Rest(folder) if scale.name == "full" else os.sync
+        for outcome in measure_all(works, arguments.rounds, folder, rest):
             print("\n".join(table(outcome)), flush=True)
             outcomes.append(as_json(outcome))
         facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"

@@ -24,6 +24,7 @@ Prepare = Callable[[Path], Steps]  # Takes a fresh folder
 
 
 PATIENCE = 10.0  # Seconds: who took longer, and has no target, sits out the rounds that are left
+FREE = 512 << 20  # Bytes of memory that are left free
 ROOM = 1 << 20  # Bytes: larger files are emptied after each round, the others after the work
 
 
@@ -73,10 +74,11 @@ class Work:
     targets: Sequence[Target] = ()
     note: str = ""  # State of the page cache, and what is not alike
     writes: bool = False  # Is the disk to be at rest before each run? Else one contender waits for the bytes of another
+    also: str = ""  # Another way of ours, which is compared with the same targets
 
     def may_rest(self, name: str) -> bool:
         "Does no target need this contender in all rounds?"
-        return name not in ("ours", *(target.other for target in self.targets))
+        return name not in ("ours", self.also, *(target.other for target in self.targets))
 
 
 @dataclass
@@ -100,9 +102,9 @@ class Outcome:
         wall = self.runs[name].wall
         return self.work.count / statistics.median(wall) if wall else 0.0
 
-    def ratio(self, other: str) -> float | None:  # None if one of the two did not run
-        "The median of our rates divided by those of `other` in the same round"
-        ours, theirs = self.runs["ours"].wall, self.runs[other].wall if other in self.runs else []
+    def ratio(self, other: str, of: str = "ours") -> float | None:  # None if one of the two did not run
+        "The median of the rates of one divided by those of `other` in the same round"
+        ours, theirs = (self.runs[name].wall if name in self.runs else [] for name in (of, other))
         return statistics.median(t / o for o, t in zip(ours, theirs, strict=False)) if ours and theirs else None
 
     def spread(self, name: str) -> float:
@@ -131,7 +133,7 @@ def _of_child(pid: int) -> float:  # 0 where the system does not tell
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _measure(prepare: Prepare, folder: Path, runs: Runs, at_rest: bool) -> None:
+def _measure(prepare: Prepare, folder: Path, runs: Runs, rest: Callable[[], None] | None) -> None:
     "One round of one contender"
     folder.mkdir()
     with contextlib.closing(prepare(folder)) as steps:
@@ -140,8 +142,8 @@ def _measure(prepare: Prepare, folder: Path, runs: Runs, at_rest: bool) -> None:
         except (NotHere, ImportError) as e:
             runs.missing = str(e)
             return
-        if at_rest:
-            os.sync()
+        if rest is not None:
+            rest()
         gc.collect()
         cpu, wall = _cpu(), time.perf_counter()
         told = timed()
@@ -150,14 +152,14 @@ def _measure(prepare: Prepare, folder: Path, runs: Runs, at_rest: bool) -> None:
         next(steps, None)
 
 
-def measure(work: Work, rounds: int, folder: Path) -> Outcome:
-    "Let all contenders work in turn"
+def measure(work: Work, rounds: int, folder: Path, rest: Callable[[], None] = os.sync) -> Outcome:
+    "Let all contenders work in turn; one that writes begins when the machine is at `rest`"
     runs = {name: Runs() for name in work.contenders}
     for n in range(rounds):
         for m, (name, prepare) in enumerate(work.contenders.items()):
             rests = sum(runs[name].wall) > PATIENCE and work.may_rest(name)
             if not (rests or runs[name].missing):
-                _measure(prepare, folder / f"{n}-{m}", runs[name], work.writes)
+                _measure(prepare, folder / f"{n}-{m}", runs[name], rest if work.writes else None)
                 _empty(folder / f"{n}-{m}", ROOM)
     _empty(folder)
     return Outcome(work, runs)
@@ -180,11 +182,48 @@ def kept(folder: Path, name: str) -> Path:
     return folder.parents[1] / name
 
 
-def measure_all(works: Iterator[Work], rounds: int, folder: Path) -> Iterator[Outcome]:
+def measure_all(
+    works: Iterator[Work], rounds: int, folder: Path, rest: Callable[[], None] = os.sync
+) -> Iterator[Outcome]:
     "Each work in a folder of its own"
     for n, work in enumerate(works):
         (place := folder / f"work-{n}").mkdir()
-        yield measure(work, rounds, place)
+        yield measure(work, rounds, place, rest)
+
+
+class Rest:
+    """Waits until the disk is at rest, and no memory is free.
+
+    A virtual machine gives free memory back to its host, and gets it anew, page by page, when a file is written: that
+    can take longer than the writing. So free memory is filled with the zeros of a file without blocks: then a page that
+    is written takes the place of one of those, as on any machine that has run for a while.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._zeros = folder / "zeros"
+        self._zeros.touch()
+        self._size = 0
+
+    def __call__(self) -> None:
+        os.sync()
+        room = _free_memory() - FREE
+        if room <= 0:
+            return
+        os.truncate(self._zeros, self._size + room)
+        with open(self._zeros, "rb", buffering=0) as file:
+            file.seek(self._size)
+            while file.read(1 << 20):
+                pass
+        self._size += room
+
+
+def _free_memory() -> int:
+    "Bytes; 0 where the system does not tell"
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemFree:")), 0)
 
 
 @contextlib.contextmanager
@@ -218,14 +257,23 @@ def table(outcome: Outcome) -> Iterator[str]:
             line += f"  ours is x {ratio:.2f}"
         if ratio is not None and name in targets:
             line += f" of x {targets[name]:g}: {'reached' if ratio >= targets[name] else 'MISSED'}"
+            if (also := outcome.ratio(name, work.also)) is not None:
+                line += f"; {work.also}: x {also:.2f}"
         yield line
 
 
 def as_json(outcome: Outcome) -> dict[str, object]:
     "All that was measured"
     work = outcome.work
-    ratios = {target.other: outcome.ratio(target.other) for target in work.targets}
+    targets = [
+        {
+            "other": target.other,
+            "wanted": target.ratio,
+            "measured": outcome.ratio(target.other),
+            "also": outcome.ratio(target.other, work.also),
+        }
+        for target in work.targets
+    ]
     contenders = {name: {"wall": r.wall, "cpu": r.cpu, "missing": r.missing} for name, r in outcome.runs.items()}
-    targets = [{"other": t.other, "wanted": t.ratio, "measured": ratios[t.other]} for t in work.targets]
-    facts = {"name": work.name, "unit": work.unit, "count": work.count, "note": work.note}
+    facts = {"name": work.name, "unit": work.unit, "count": work.count, "note": work.note, "also": work.also}
     return {**facts, "contenders": contenders, "targets": targets}

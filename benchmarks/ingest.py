@@ -60,6 +60,15 @@ def _ours_again(paths: Paths, memo: bool) -> Prepare:
     return prepare
 
 
+def _ours_again_by_processes(paths: Paths, memo: bool) -> Prepare:
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(folder / "store", memo=memo) as store, processes() as executor:
+            put_all(store, paths)
+            yield lambda: put_all(store, paths, new=False, executor=executor)
+
+    return prepare
+
+
 def _peer(make: Callable[[Path], Any], put: Callable[[Any], object], first: bool = False) -> Prepare:
     "A store that is made before the clock runs; and filled, if it is `first` put once"
 
@@ -116,7 +125,7 @@ def _new(material: Material) -> Iterator[Work]:
     }
     targets = [Target(floor, 0.85), Target(loose, 4.5), Target(packed, 1.0)]
     note = "durable when reported, index included; warm; the packs of disk-objectstore are not synced on Linux"
-    yield Work("put_many", "files", count, durable, targets, note)
+    yield Work("put_many", "files", count, durable, targets, note, also=BY_PROCESSES)
     relaxed = {
         "ours": _ours(paths, "none"),
         BY_PROCESSES: _ours_by_processes(paths, "none"),
@@ -128,23 +137,27 @@ def _new(material: Material) -> Iterator[Work]:
     }
     targets = [Target(floor, 0.75), Target("dvc-data", 2.0), Target("hashfs", 2.0)]
     note = "nobody syncs; warm; the floor, dvc-data, hashfs and the seed have no index"
-    yield Work("put_many, durability none", "files", count, relaxed, targets, note)
+    yield Work("put_many, durability none", "files", count, relaxed, targets, note, also=BY_PROCESSES)
 
 
 def _known(material: Material) -> Iterator[Work]:
     paths, count = material.small, material.scale.files
     hashed = {
         "ours": _ours_again(paths, memo=False),
+        BY_PROCESSES: _ours_again_by_processes(paths, memo=False),
         "hash_files": simply(lambda: list(hash_files(paths, threads=THREADS))),
     }
     note = "warm; hash_files asks no index, looks at no object, and makes no results"
-    yield Work("put_many, known and hashed", "files", count, hashed, [Target("hash_files", 0.9)], note)
+    targets = [Target("hash_files", 0.9)]
+    yield Work("put_many, known and hashed", "files", count, hashed, targets, note, also=BY_PROCESSES)
     remembered = {
         "ours": _ours_again(paths, memo=True),
+        BY_PROCESSES: _ours_again_by_processes(paths, memo=True),
         "dvc-data": _peer(partial(peers.DvcData, remembers=True), lambda store: store.put(paths), first=True),
     }
     note = "warm; both look at each source and object; ours also whether its sources are known"
-    yield Work("put_many, known by the memo", "files", count, remembered, [Target("dvc-data", 2.0)], note)
+    targets = [Target("dvc-data", 2.0)]
+    yield Work("put_many, known by the memo", "files", count, remembered, targets, note, also=BY_PROCESSES)
 
 
 def _one_by_one(material: Material) -> Iterator[Work]:

@@ -162,7 +162,7 @@ def _verifying(material: Material) -> Work:
     }
     targets = [Target("hash_files", 0.9), Target(packed, 1.3)]
     note = f"every byte, {THREADS} threads, warm; hash_files does not look for files without a row; packs are one file"
-    return Work("verify", "objects", material.scale.files, contenders, targets, note)
+    return Work("verify", "objects", material.scale.files, contenders, targets, note, also=BY_PROCESSES)
 
 
 def works(material: Material) -> Iterator[Work]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hashing, scale, telling
+from benchmarks import harness, hashing, scale, telling
 from benchmarks.__main__ import GROUPS
-from benchmarks.harness import PATIENCE, ROOM, NotHere, Target, Work, measure, table
+from benchmarks.harness import PATIENCE, ROOM, NotHere, Target, Work, as_json, measure, table
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +54,27 @@ def test_a_ratio_is_that_of_the_rounds_and_is_compared_with_its_target(tmp_path)
     outcome = measure(Work("work", "times", 6, contenders, [Target("other", 2.5)]), 3, tmp_path)
     assert (outcome.rate("ours"), outcome.ratio("other")) == (2.0, 2.0)
     assert "ours is x 2.00 of x 2.5: MISSED" in "\n".join(table(outcome))
+
+
+def test_another_way_of_ours_is_compared_with_the_same_targets(tmp_path):
+    walls = {"ours": 4.0, "ours, 4 processes": 1.0, "other": 2.0}
+    contenders = {name: hashing.simply(lambda wall=wall: wall) for name, wall in walls.items()}
+    work = Work("work", "times", 1, contenders, [Target("other", 0.9)], also="ours, 4 processes")
+    outcome = measure(work, 1, tmp_path)
+    (target,) = as_json(outcome)["targets"]
+    assert target == {"other": "other", "wanted": 0.9, "measured": 0.5, "also": 2.0}
+    assert "of x 0.9: MISSED; ours, 4 processes: x 2.00" in "\n".join(table(outcome))
+    assert not work.may_rest("ours, 4 processes")
+
+
+def test_free_memory_is_filled_before_whoever_writes_begins(tmp_path, monkeypatch):
+    free = iter([harness.FREE + (3 << 20), harness.FREE, harness.FREE + (1 << 20)])
+    monkeypatch.setattr(harness, "_free_memory", lambda: next(free))
+    rest, sizes = harness.Rest(tmp_path), []
+    contenders = {"ours": hashing.simply(lambda: sizes.append((tmp_path / "zeros").stat().st_size))}
+    measure(Work("work", "times", 1, contenders, writes=True), 3, tmp_path, rest)
+    assert sizes == [3 << 20, 3 << 20, 4 << 20]
+    assert (tmp_path / "zeros").stat().st_blocks == 0
 
 
 def test_who_is_not_here_is_named_and_stops_nobody(tmp_path):
@@ -173,5 +194,8 @@ def test_results_carry_what_they_depend_on_and_name_nobody():
 
 
 def test_a_missed_target_is_told():
-    work = {"name": "put_many", "targets": [{"other": "floor", "wanted": 0.85, "measured": 0.5}]}
-    assert "0.50, missed" in telling.targets_table({"works": [work]})
+    target = {"other": "floor", "wanted": 0.85, "measured": 0.5, "also": None}
+    alone = telling.targets_table({"works": [{"name": "put_many", "targets": [target]}]})
+    assert "| **0.50, missed** |  |" in alone
+    by_processes = telling.targets_table({"works": [{"name": "put_many", "targets": [target | {"also": 0.9}]}]})
+    assert "| **0.50, missed** | 0.90 |" in by_processes
