@@ -12,6 +12,7 @@ from contextlib import closing
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -66,6 +67,31 @@ items = st.none() | st.booleans() | numbers | texts
 nested = st.recursive(
     items, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5), max_leaves=20
 )
+
+
+@pytest.fixture(params=["in C", "another one in C", "none in C", "not even its name"])
+def encode(request, monkeypatch):
+    if request.param != "in C":
+        found = SimpleNamespace(encode_basestring_ascii=json.encoder.encode_basestring_ascii)
+        if request.param != "not even its name":
+            found.c_make_encoder = None if request.param == "none in C" else lambda markers: None
+        monkeypatch.setattr(records, "json", SimpleNamespace(JSONEncoder=json.JSONEncoder, encoder=found))
+    return records._encoder()
+
+
+@pytest.mark.parametrize(
+    "value", [{"b": [1, None, True, 0.5, -0.0, 2**70], "a": {"é\ud800": ""}, "": []}, [], {}, [{}]]
+)
+def test_json_is_written_as_python_writes_it(encode, value):
+    assert encode(value) == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value, error", [([math.nan], ValueError), ({"at": datetime(2026, 1, 1)}, TypeError), ({(1, 2): 3}, TypeError)]
+)
+def test_what_is_no_json_is_refused_by_every_encoder(encode, value, error):
+    with pytest.raises(error):
+        encode(value)
 
 
 @given(value=st.none() | st.dictionaries(texts, nested, max_size=5))
