@@ -24,7 +24,7 @@ from cjm_media_storage.errors import (
     StoreUnavailable,
     UnsupportedFormat,
 )
-from .hashing import aligned, hash_bytes
+from .hashing import Buffers, hash_bytes
 from .index import Entry, NewSource
 from .ingest import SMALL, Incoming, Known, read_small, take
 from .layout import extension_of
@@ -40,16 +40,9 @@ READ_AHEAD = 4 << 20  # Bytes in memory that are handed to a thread at a time
 
 _ROOM = SMALL + mmap.PAGESIZE
 
-_thread = threading.local()
-
-
-def room() -> memoryview:
-    "Where this thread holds small files until they are staged: always the same place, which stays in the cache"
-    try:
-        view: memoryview = _thread.view
-    except AttributeError:
-        view = _thread.view = aligned(_ROOM)
-    return view
+room = Buffers(
+    _ROOM
+)  # Where a thread holds small files until they are staged: the same place, which stays in the cache
 
 
 def _pieces(
@@ -171,14 +164,15 @@ class Arrivals:
     ) -> None:
         "Read, hash and stage contents"
         for some in _pieces(jobs):
-            with self.turns.together():
-                self._read_and_stage(some)
+            with self.turns.together(), room as view:
+                self._read_and_stage(some, view)
 
     def _read_and_stage(
         self,
-        jobs: list[Job],  # That can be held at once
+        jobs: list[Job],
+        view: memoryview,  # Where they can be held at once
     ) -> None:
-        used, known, began, view = 0, self.putting.known, time.time_ns(), room()
+        used, known, began = 0, self.putting.known, time.time_ns()
         for job in jobs:
             if self.stop.is_set():
                 return

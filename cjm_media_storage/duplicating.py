@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from .files import Disk
-from .hashing import CHUNK, Hasher, buffer
+from .hashing import CHUNK, Hasher, buffers
 from .paths import PathLike
 
 # %% ../nbs/152_duplicating.ipynb #12e9098a
@@ -58,11 +58,10 @@ def copy_and_hash(
     "Copy `source` into `target`, and hash the copy"
     from queue import SimpleQueue  # on use: small files need none
 
-    hasher = Hasher()
-    with open(target, "rb", buffering=0) as copy:
+    hasher, offsets = Hasher(), SimpleQueue[int | BaseException | None]()
+    with open(target, "rb", buffering=0) as copy, buffers as view:
         if disk.clone(source, fd):
-            return hasher.read(copy), "reflink"
-        view, offsets = buffer(), SimpleQueue[int | BaseException | None]()
+            return hasher.read(copy, view), "reflink"
         # Not a pool: those take no more work once the main thread has ended, though other threads go on.
         copying = threading.Thread(target=_copy, args=(disk, source, fd, limit, offsets.put, early), name="copy")
         copying.start()

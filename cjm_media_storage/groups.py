@@ -146,9 +146,10 @@ class Group(Arrivals):
         "Store what has to be read after all"
         for job in jobs:
             try:
-                self.read(job, NOTHING, room())
-                if job.incoming is not None:
-                    self.stage(job, known=False)
+                with room as view:
+                    self.read(job, NOTHING, view)
+                    if job.incoming is not None:
+                        self.stage(job, known=False)
             except Exception as e:
                 self.fail(job, e)
         if self._under_way:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from .errors import Conflict, NoOutput, ReadOnlyStore, StoreBusy
 from .files import DISK, Disk
-from .hashing import buffer, hash_file
+from .hashing import buffers, hash_file
 from .inputs import Hashed
 from .locks import FileLock, LockFile
 
@@ -104,9 +104,9 @@ class Stage:
         fd = self.disk.create(self.path, 0o666)
         try:
             if not self._cloned(source, fd):
-                view = buffer()
-                while count := source.readinto(view):  # type: ignore[attr-defined]
-                    self.disk.write(fd, view[:count])
+                with buffers as view:
+                    while count := source.readinto(view):  # type: ignore[attr-defined]
+                        self.disk.write(fd, view[:count])
         finally:
             os.close(fd)
         if self.finish() == hash:

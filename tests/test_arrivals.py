@@ -1,6 +1,7 @@
 "Contents that are looked at, recognised, read and staged: what is read is what was looked at."
 
 import os
+import signal
 
 import pytest
 from on_disk import staged
@@ -71,6 +72,34 @@ def test_fault_12_a_file_that_grew_or_shrank_since_it_was_looked_at(film, now):
     film.write_bytes(now)
     with pytest.raises(SourceChanged):
         read(film, before)
+
+
+def test_a_signal_handler_may_put_a_batch_in_the_middle_of_another(film, tmp_path, monkeypatch):
+    "It finds another place for its bytes: those of ours are hashed and wait to be staged"
+    other = tmp_path / "other.mkv"
+    other.write_bytes(b"another film")
+    handled = []
+
+    def interrupted(fd, view):
+        count = read_into(fd, view)
+        if not handled:
+            signal.raise_signal(signal.SIGINT)  # handled before the next line
+        return count
+
+    def handle(*_):
+        handled.append(other)
+        with ContentStore(tmp_path / "second") as second:
+            handled[:] = second.put_many([other], threads=1)
+
+    monkeypatch.setattr(ingest, "read_into", interrupted)
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with ContentStore(tmp_path / "store") as store:
+            (outcome,) = store.put_many([film], threads=1)
+            assert outcome.result.hash == hash_bytes(b"a film") and store.read(outcome.result.hash) == b"a film"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert handled[0].result.hash == hash_bytes(b"another film")
 
 
 def test_small_files_are_held_one_after_the_other_in_one_place(tmp_path):

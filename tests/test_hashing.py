@@ -1,8 +1,10 @@
 "Hashes are those of the published package, hash strings are parsed strictly, and many files take little memory."
 
 import hashlib
+import io
 import json
 import os
+import signal
 import sys
 import threading
 
@@ -200,12 +202,73 @@ def test_an_error_of_what_is_read_ahead_is_raised():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_reads_into_a_buffer_of_its_own(tmp_path):
     (tmp_path / "film.mkv").write_bytes(b"the child's")
-    hashing.buffer()[:6] = b"parent"
+    with hashing.buffers as view:
+        view[:6] = b"parent"
     if (child := os.fork()) == 0:
         hash_file(tmp_path / "film.mkv")
         os._exit(0)
     os.waitpid(child, 0)
-    assert bytes(hashing.buffer()[:6]) == b"parent"
+    with hashing.buffers as view:
+        assert bytes(view[:6]) == b"parent"
+
+
+def test_whoever_hashes_between_two_steps_of_ours_gets_another_buffer(tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    (tmp_path / "other.mkv").write_bytes(b"another")
+
+    class Interrupted(io.FileIO):
+        def readinto(self, view):
+            count = super().readinto(view)
+            assert hash_file(tmp_path / "other.mkv") == hash_bytes(b"another")
+            return count
+
+    with Interrupted(tmp_path / "film.mkv") as file:
+        assert Hasher().read(file).hash == hash_bytes(b"a film")
+
+
+def test_whoever_reads_ahead_between_two_steps_of_ours_gets_other_blocks(tmp_path):
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    (tmp_path / "other.mkv").write_bytes(b"another")
+
+    class Interrupted(Hasher):
+        def update(self, data):
+            with open(tmp_path / "other.mkv", "rb", buffering=0) as other:
+                assert Hasher().read_ahead(other).hash == hash_bytes(b"another")
+            super().update(data)
+
+    for _ in range(2):  # blocks that are new, and those of before
+        with open(tmp_path / "film.mkv", "rb", buffering=0) as film:
+            assert Interrupted().read_ahead(film).hash == hash_bytes(b"a film")
+
+
+def test_a_signal_handler_may_hash_while_a_file_is_hashed(tmp_path, monkeypatch):
+    def interrupted(fd, view):
+        count = read_into(fd, view)
+        signal.raise_signal(signal.SIGINT)  # handled before the next line
+        return count
+
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    (tmp_path / "other.mkv").write_bytes(b"another")
+    handled = []
+    before = signal.signal(signal.SIGINT, lambda *_: handled.append(hash_file(tmp_path / "other.mkv")))
+    monkeypatch.setattr(hashing, "read_into", interrupted)
+    try:
+        with open(tmp_path / "film.mkv", "rb") as film:
+            assert Hasher().read_regular(film.fileno(), 6).hash == hash_bytes(b"a film")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert handled == [hash_bytes(b"another")]
+
+
+def test_a_buffer_is_used_again_and_another_is_let_go():
+    with hashing.buffers as view:
+        with hashing.buffers as second:
+            assert second is not view
+        with hashing.buffers as third:
+            assert third is second
+    with hashing.buffers as again:
+        assert again in (view, second) and len(again) == hashing.CHUNK
+    assert len(hashing.buffers._free) == 1 and not hashing.buffers._taken
 
 
 def test_a_buffer_can_be_written_to_on_windows_too(monkeypatch):
