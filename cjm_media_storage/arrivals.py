@@ -207,7 +207,7 @@ class Arrivals:
             return  # its reading will say why
         if stats.S_ISREG(stat.st_mode):
             room = stat.st_size + 1 if stat.st_size <= SMALL else 0
-            job.alone, job.file = folder.inside, Found(content, stat, room)
+            job.alone, job.file = folder.inside, Found(content, name, stat, room)
             if terms.limits is not NO_LIMITS:
                 terms.limits.check_size(content, stat.st_size, end=True)
         else:
@@ -296,8 +296,8 @@ class Arrivals:
         assert job.file is not None
         if job.terms.limits is not NO_LIMITS:
             job.terms.limits.check_hash(hash)
-        name, stat, _ = job.file
-        job.took(Incoming(name, extension_of(os.path.basename(name)), hash, stat.st_size, data, None, "copy", stat))
+        name, base, stat, _ = job.file
+        job.took(Incoming(name, extension_of(base), hash, stat.st_size, data, None, "copy", stat))
 
     def read(
         self,

@@ -61,6 +61,7 @@ class Found(NamedTuple):
     "A file, as it was before it was read"
 
     name: str  # Its path, as it was given
+    base: str  # Its name in its folder
     stat: os.stat_result
     room: int  # Bytes of memory in which it can be read at once; 0 if it is too large
 

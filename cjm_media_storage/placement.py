@@ -75,13 +75,14 @@ class Placement:
         seen: set[str] | None = None,  # As in `inside`
     ) -> list[str]:  # Folders that got a new name in them
         "Make the folders above `final`; their names are not durable yet"
+        seen = set() if seen is None else seen
         folder = final[: final.rindex("/")]
         above = folder[: folder.rindex("/")]
-        looked_at = seen is not None and above in seen and folder not in seen
-        if not looked_at and inside(self._base, folder, seen=seen):  # before a folder is made in the wrong place
+        if folder in seen:
             return []
+        there = above in seen or inside(self._base, above, seen=seen)  # before one is made in the wrong place
         made = self._disk.make_folder(folder, self.folder_mode, sync=False)
-        if seen is not None and looked_at and made == [above]:
+        if there and made == [above]:
             seen.add(folder)  # no link: it was made just now, in a folder that is none
         else:
             inside(self._base, folder, seen=seen)
