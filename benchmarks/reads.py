@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.harness import Prepare, Steps, Target, Work, kept
+from benchmarks.harness import Prepare, Steps, Target, Work, each, kept
 from benchmarks.hashing import THREADS
 from benchmarks.ingest import put_all
 from benchmarks.material import Material
@@ -86,13 +86,13 @@ def _peers(material: Material, dvc: Use, hashfs: Use, loose: Use) -> dict[str, P
 def _reading(material: Material) -> Work:
     plain = "open and read of the path"
     contenders = {
-        "ours": _ours(material, lambda store, hashes: [store.read(hash) for hash in hashes]),
-        plain: _of_ours(material, lambda paths: [_read(path) for path in paths]),
+        "ours": _ours(material, lambda store, hashes: each(store.read, hashes)),
+        plain: _of_ours(material, lambda paths: each(_read, paths)),
         **_peers(
             material,
-            lambda store, hashes: [_read(store.db.oid_to_path(hash)) for hash in hashes],
-            lambda store, hashes: [_read(store.get(hash).abspath) for hash in hashes],
-            lambda store, hashes: [store.get_object_content(hash) for hash in hashes],
+            lambda store, hashes: each(lambda hash: _read(store.db.oid_to_path(hash)), hashes),
+            lambda store, hashes: each(lambda hash: _read(store.get(hash).abspath), hashes),
+            lambda store, hashes: each(store.get_object_content, hashes),
         ),
     }
     targets = [Target(plain, 1 / 1.3), Target("dvc-data", 1.0)]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Prepare, Scale, Steps, Target, Work, kept
+from benchmarks.harness import Prepare, Scale, Steps, Target, Work, each, kept
 from benchmarks.material import Material
 from benchmarks.seed import Results
 from cjm_media_storage.connections import LOG_LIMIT
@@ -144,9 +144,9 @@ def look_up(con: Any, path: str, sql: str = GET) -> MediaAnalysisRow | None:
 def _looking_up(scale: Scale, rows: int, hit: bool) -> Work:
     paths = [path if hit else path + "?" for path in paths_of(min(rows, scale.rows))]
     contenders = {
-        "ours": _ours(lambda storage: [storage.get_cached(path, A) for path in paths], rows),
-        "raw statement": _raw(lambda con: [look_up(con, path) for path in paths], rows),
-        "seed": _seed(lambda storage: [storage.get_cached(path, A) for path in paths], rows),
+        "ours": _ours(lambda storage: each(lambda path: storage.get_cached(path, A), paths), rows),
+        "raw statement": _raw(lambda con: each(lambda path: look_up(con, path), paths), rows),
+        "seed": _seed(lambda storage: each(lambda path: storage.get_cached(path, A), paths), rows),
     }
     name = f"get_cached, {'hit' if hit else 'miss'}, {rows:,} rows"
     targets = [Target("raw statement", 0.9), Target("seed", 4.5 if hit else 13.0)]

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import NotHere, Prepare, Scale, Steps, Target, Work
+from benchmarks.harness import NotHere, Prepare, Scale, Steps, Target, Work, each
 from benchmarks.material import Material
 from benchmarks.records import BATCH, GET, METADATA, RANGES, SAVE, A, fill, look_up, paths_of, values_of
 from cjm_media_storage.storage import MediaAnalysisRow, MediaAnalysisStorage
@@ -111,8 +111,8 @@ def works(material: Material) -> Iterator[Work]:
     yield from _saving(scale)
     paths, get = paths_of(scale.rows), _of_server(GET)
     contenders = _three(
-        lambda storage: [storage.get_cached(path, A) for path in paths],
-        lambda con: [look_up(con, path, get) for path in paths],
+        lambda storage: each(lambda path: storage.get_cached(path, A), paths),
+        lambda con: each(lambda path: look_up(con, path, get), paths),
         scale.rows,
     )
     yield Work("get_cached on a server", "calls", len(paths), contenders, [Target("psycopg", 0.8)])

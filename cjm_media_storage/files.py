@@ -22,11 +22,13 @@ from cjm_media_storage.kernel import (
     RENAME_NOREPLACE,
     Abilities,
     has_call,
+    has_openat2,
+    open_without_links,
     renameat2,
     sync_file_range,
     syncfs,
 )
-from .paths import BINARY, PathLike
+from .paths import BINARY, READ, PathLike
 
 try:
     import fcntl
@@ -234,6 +236,13 @@ class Disk(Abilities):
         "Bring the names in the folder `path` to the disk"
         if self.folder_sync:
             _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def open_without_links(
+        self,
+        path: str,
+    ) -> int:  # File descriptor; -1 if a step of the path is a link, and where that cannot be told
+        "Open `path` for reading, as `READ` does, if no step of it is a link; what else goes wrong, a plain open tells"
+        return open_without_links(path, READ) if self.no_links and has_openat2() else -1
 
     @property
     def can_sync_filesystem(self) -> bool:

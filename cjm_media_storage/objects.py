@@ -167,9 +167,13 @@ class Objects(Placement):
         "All bytes of a small file"
         name = self.name(entry)
         try:
-            fd = os.open(name, READ)
+            fd = self._disk.open_without_links(name)
+            straight = fd >= 0
+            if not straight:
+                fd = os.open(name, READ)
             try:
-                inside(self._base, name, fd)
+                if not straight:
+                    inside(self._base, name, fd)
                 data = os.read(fd, entry.size + 1)
             finally:
                 os.close(fd)

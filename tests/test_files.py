@@ -12,6 +12,7 @@ from on_disk import Place, memory_disk, sharing_disk, unprivileged
 import cjm_media_storage
 from cjm_media_storage import files
 from cjm_media_storage.files import DISK, Disk, NoHardLink, copy_aside, disk_errors, read_into
+from cjm_media_storage.paths import READ
 from cjm_media_storage.storage import NoSpace, ReadOnlyStore
 
 OS_CALLS = {"write", "pwrite", "writev", "link", "symlink", "rename", "replace", "unlink", "remove", "rmdir", "mkdir"}
@@ -459,3 +460,11 @@ def test_writing_out_early_promises_nothing(tmp_path):
             disk.begin_sync(file.fileno(), 0, 6)
     DISK.begin_sync(-1, 0, 6)
     assert (tmp_path / "a").read_bytes() == b"a film"
+
+
+def test_a_file_is_opened_without_links_only_where_that_can_be_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "open_without_links", lambda *given: given)
+    for platform, can in ((True, True), (False, False)):
+        monkeypatch.setattr(files, "has_openat2", lambda platform=platform: platform)
+        assert Disk(no_links=True).open_without_links("a") == (("a", READ) if can else -1)
+        assert Disk(no_links=False).open_without_links("a") == -1

@@ -117,7 +117,7 @@ def test_what_a_purge_of_all_overtakes_is_still_told(race):
 def test_fault_27_whoever_reads_what_is_being_deleted_is_told_so(race):
     "At every statement: a file that is gone since the index was asked is no damage"
     assert has(race("live", "read", "delete", fine=True), "open an object", "while it is read")
-    assert has(race("live", "read_all", "delete", fine=True), "open an object")
+    assert has(race("live", "read_all", "delete", fine=True), "open_without_links an object")
     assert race("live", "publish", "delete")
 
 

@@ -17,6 +17,8 @@ from cjm_media_storage.kernel import (
     RENAME_NOREPLACE,
     Abilities,
     has_call,
+    has_openat2,
+    open_without_links,
     renameat2,
     sync_file_range,
     syncfs,
@@ -28,7 +30,8 @@ LARGE = 3 << 32  # Of more bits than an `int` of C
 @pytest.fixture(autouse=True)
 def nothing_found():
     "Calls are looked for anew"
-    kernel._find.cache_clear()
+    for look in kernel._find, kernel.has_openat2:
+        look.cache_clear()
 
 
 @pytest.fixture
@@ -120,3 +123,56 @@ def test_flags_that_the_kernel_does_not_know_are_an_ability_that_it_lacks(two):
     a, b = two
     assert not renameat2(a, b, 1 << 20)
     assert sorted(os.listdir(a.parent)) == ["a", "b"] and b.read_text() == "b"
+
+
+# ---- opened only where no step is a link
+
+
+@pytest.fixture
+def openat2(tmp_path):
+    if not has_openat2():
+        pytest.skip("this system has no openat2")
+    return lambda path: open_without_links(str(path), os.O_RDONLY)
+
+
+def test_a_file_is_opened_where_no_step_is_a_link(openat2, two):
+    fd = openat2(two[0])
+    try:
+        assert os.read(fd, 2) == b"a" and not os.get_inheritable(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_file_whose_name_is_no_text_is_opened(openat2, tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff")
+    path.write_text("a")
+    os.close(openat2(path))
+
+
+@pytest.mark.parametrize("step", ["folder", "folder/a"])
+def test_a_link_in_any_step_is_not_followed(openat2, two, step):
+    folder = two[0].parent
+    (folder / "real").mkdir()
+    (folder / "real" / "a").symlink_to(two[0]) if "/" in step else two[0].rename(folder / "real" / "a")
+    (folder / "real").rename(folder / "folder") if "/" in step else (folder / "folder").symlink_to(folder / "real")
+    assert (folder / "folder" / "a").read_text() == "a"
+    assert openat2(folder / "folder" / "a") == -1
+
+
+def test_what_is_not_there_is_not_opened(openat2, tmp_path):
+    assert openat2(tmp_path / "none") == -1
+
+
+def test_an_old_library_opens_nothing_in_that_way(two, old_library):
+    assert not has_openat2() and open_without_links(str(two[0]), os.O_RDONLY) == -1
+
+
+def test_a_call_that_the_kernel_does_not_know_opens_nothing(two, monkeypatch):
+    monkeypatch.setattr(kernel, "_OPENAT2", 1 << 20)
+    assert not has_openat2() and open_without_links(str(two[0]), os.O_RDONLY) == -1
+
+
+def test_other_systems_are_not_asked(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(kernel, "_find", None)
+    assert not has_openat2()

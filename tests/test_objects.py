@@ -11,6 +11,7 @@ from damage import overwrite, quarantined
 from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
+from cjm_media_storage.kernel import has_openat2
 from cjm_media_storage.layout import digest_of
 from cjm_media_storage.objects import AT_ONCE
 from cjm_media_storage.staging import boot_id
@@ -116,14 +117,28 @@ def test_wrong_bytes_are_given_to_whoever_does_not_ask(stored):
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_small_file_is_read_in_one_call(stored, monkeypatch):
+@pytest.fixture(params=["openat2", "a plain call"])
+def opening(request, monkeypatch):
+    "How a small file is opened"
+    if request.param != "openat2":
+        monkeypatch.setattr("cjm_media_storage.files.has_openat2", lambda: False)
+    elif not has_openat2():
+        pytest.skip("this system has no openat2")
+    return request.param
+
+
+def test_a_small_file_is_read_in_few_calls(stored, monkeypatch, opening):
     objects, entry, _ = stored
     monkeypatch.setattr(objects, "open", None)
+    if opening == "openat2":  # which needs no look at where the file is
+        monkeypatch.setattr("cjm_media_storage.objects.inside", None)
+    before = os.listdir("/proc/self/fd")
     assert objects.read([entry]) == b"a poster"
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
-def test_fault_11_links_that_lead_out_of_the_store_are_refused(store, tmp_path, level):
+def test_fault_11_links_that_lead_out_of_the_store_are_refused(store, tmp_path, level, opening):
     path = store.put(b"a poster").path
     place = [path, *path.parents][level]
     outside = tmp_path / "outside"
@@ -198,7 +213,7 @@ def test_a_folder_in_the_place_of_an_object_is_corrupt(store):
 
 @pytest.mark.parametrize("size", [0, 1, 8, AT_ONCE, AT_ONCE + 1, 1 << 62])  # that the index tells
 @pytest.mark.parametrize("content", [b"", b"a poster", bytes(AT_ONCE), bytes(AT_ONCE + 3)], ids=len)
-def test_all_bytes_are_read_whatever_size_the_index_tells(store, content, size):
+def test_all_bytes_are_read_whatever_size_the_index_tells(store, content, size, opening):
     hash = store.put(content).hash
     with closing(sqlite3.connect(store.root / ".store" / "index.db")) as con, con:
         con.execute("UPDATE objects SET size = ?", (size,))
