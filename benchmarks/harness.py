@@ -13,6 +13,7 @@ import stat as stats
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import active_children
@@ -155,13 +156,14 @@ def _measure(prepare: Prepare, folder: Path, runs: Runs, rest: Callable[[], None
 
 def measure(work: Work, rounds: int, folder: Path, rest: Callable[[], None] = os.sync) -> Outcome:
     "Let all contenders work in turn; one that writes begins when the machine is at `rest`"
-    runs = {name: Runs() for name in work.contenders}
+    runs, contenders = {name: Runs() for name in work.contenders}, deque(work.contenders.items())
     for n in range(rounds):
-        for m, (name, prepare) in enumerate(work.contenders.items()):
+        for m, (name, prepare) in enumerate(contenders):
             rests = sum(runs[name].wall) > PATIENCE and work.may_rest(name)
             if not (rests or runs[name].missing):
                 _measure(prepare, folder / f"{n}-{m}", runs[name], rest if work.writes else None)
                 _empty(folder / f"{n}-{m}", ROOM)
+        contenders.rotate()  # nobody is always the one who comes after the same other
     _empty(folder)
     return Outcome(work, runs)
 
