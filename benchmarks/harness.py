@@ -7,13 +7,13 @@ for minutes, and each create looks past all of them. Files are emptied instead, 
 import contextlib
 import gc
 import os
+import random
 import resource
 import shutil
 import stat as stats
 import statistics
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import active_children
@@ -77,6 +77,7 @@ class Work:
     note: str = ""  # State of the page cache, and what is not alike
     writes: bool = False  # Is the disk to be at rest before each run? Else one contender waits for the bytes of another
     also: str = ""  # Another way of ours, which is compared with the same targets
+    reads: Sequence[str] = ()  # Files that are in the page cache when a run begins, whoever ran before
 
     def may_rest(self, name: str) -> bool:
         "Does no target need this contender in all rounds?"
@@ -135,7 +136,7 @@ def _of_child(pid: int) -> float:  # 0 where the system does not tell
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _measure(prepare: Prepare, folder: Path, runs: Runs, rest: Callable[[], None] | None) -> None:
+def _measure(prepare: Prepare, folder: Path, runs: Runs, work: Work, rest: Callable[[], None]) -> None:
     "One round of one contender"
     folder.mkdir()
     with contextlib.closing(prepare(folder)) as steps:
@@ -144,8 +145,9 @@ def _measure(prepare: Prepare, folder: Path, runs: Runs, rest: Callable[[], None
         except (NotHere, ImportError) as e:
             runs.missing = str(e)
             return
-        if rest is not None:
+        if work.writes:
             rest()
+        each(_read, work.reads)
         gc.collect()
         cpu, wall = _cpu(), time.perf_counter()
         told = timed()
@@ -156,14 +158,14 @@ def _measure(prepare: Prepare, folder: Path, runs: Runs, rest: Callable[[], None
 
 def measure(work: Work, rounds: int, folder: Path, rest: Callable[[], None] = os.sync) -> Outcome:
     "Let all contenders work in turn; one that writes begins when the machine is at `rest`"
-    runs, contenders = {name: Runs() for name in work.contenders}, deque(work.contenders.items())
+    runs = {name: Runs() for name in work.contenders}
     for n in range(rounds):
-        for m, (name, prepare) in enumerate(contenders):
+        # In another order each time: nobody is always the one who comes after the same other.
+        for m, (name, prepare) in enumerate(random.Random(n).sample(list(work.contenders.items()), len(runs))):
             rests = sum(runs[name].wall) > PATIENCE and work.may_rest(name)
             if not (rests or runs[name].missing):
-                _measure(prepare, folder / f"{n}-{m}", runs[name], rest if work.writes else None)
+                _measure(prepare, folder / f"{n}-{m}", runs[name], work, rest)
                 _empty(folder / f"{n}-{m}", ROOM)
-        contenders.rotate()  # nobody is always the one who comes after the same other
     _empty(folder)
     return Outcome(work, runs)
 
@@ -178,6 +180,13 @@ def _empty(folder: Path, above: int = 0) -> None:
             if stats.S_ISREG(stat.st_mode) and stat.st_nlink == 1 and stat.st_size > above:
                 os.chmod(path, 0o644)
                 os.truncate(path, 0)
+
+
+def _read(path: str) -> None:
+    "Bring a file into the page cache"
+    with open(path, "rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def each(do: Callable[[Any], object], items: Sequence[Any]) -> None:

@@ -47,14 +47,15 @@ def works(material: Material) -> Iterator[Work]:
         "seed": simply(lambda: seed.hash_file(material.large)),
     }
     targets = [Target("SHA-256 in memory", 0.97), Target("seed", 1.3)]
-    yield Work("hash_file", "MB", scale.large / 1e6, large, targets, "one large file, warm")
+    yield Work("hash_file", "MB", scale.large / 1e6, large, targets, "one large file, warm", reads=[material.large])
     floor = f"floor: {floors.kind()}, {THREADS} threads"
     many = {
         "ours": simply(lambda: list(hash_files(material.media, threads=THREADS))),
         floor: simply(lambda: floors.hash_files(material.media, THREADS)),
         "seed": simply(lambda: [seed.hash_file(path) for path in material.media]),
     }
-    yield Work("hash_files", "files", scale.media, many, [Target(floor, 0.95), Target("seed", 2.4)], "warm")
+    targets = [Target(floor, 0.95), Target("seed", 2.4)]
+    yield Work("hash_files", "files", scale.media, many, targets, "warm", reads=material.media)
     again = {
         "ours": _remembered(material.media[0], times),
         "hash_file": simply(lambda: [hash_file(material.media[0]) for _ in range(times)]),

@@ -210,5 +210,6 @@ def _large(material: Material) -> Iterator[Work]:
 
 def works(material: Material) -> Iterator[Work]:
     "All of them read their sources from the page cache"
-    for some in (_new, _known, _one_by_one, _large):
-        yield from (replace(work, writes=True) for work in some(material))
+    small, large = material.small, [material.large]
+    for some, reads in ((_new, small), (_known, small), (_one_by_one, small), (_large, large)):
+        yield from (replace(work, writes=True, reads=reads) for work in some(material))

@@ -43,9 +43,12 @@ def test_contenders_take_turns_in_fresh_folders(tmp_path):
         return prepare
 
     work = Work("work", "times", 1, {"ours": contender("ours"), "other": contender("other")})
-    outcome = measure(work, 2, tmp_path)
-    assert order == ["ours", "ours is cleaned up", "other", "other is cleaned up"] * 2
-    assert len(outcome.runs["other"].wall) == 2 and outcome.ratio("other") > 0
+    outcome = measure(work, 4, tmp_path)
+    turns = {"ours": ["ours", "ours is cleaned up"], "other": ["other", "other is cleaned up"]}
+    rounds = [order[at : at + 4] for at in range(0, 16, 4)]
+    both = [turns["ours"] + turns["other"], turns["other"] + turns["ours"]]
+    assert len(order) == 16 and all(each in rounds for each in both) and all(each in both for each in rounds)
+    assert len(outcome.runs["other"].wall) == 4 and outcome.ratio("other") > 0
 
 
 def test_a_ratio_is_that_of_the_rounds_and_is_compared_with_its_target(tmp_path):
@@ -75,6 +78,16 @@ def test_free_memory_is_filled_before_whoever_writes_begins(tmp_path, monkeypatc
     measure(Work("work", "times", 1, contenders, writes=True), 3, tmp_path, rest)
     assert sizes == [3 << 20, 3 << 20, 4 << 20]
     assert (tmp_path / "zeros").stat().st_blocks == 0
+
+
+def test_what_is_read_is_in_memory_when_a_run_begins_whoever_filled_it(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(harness, "_read", order.append)
+    contenders = {"ours": hashing.simply(lambda: order.append("run"))}
+    measure(
+        Work("work", "times", 1, contenders, writes=True, reads=["a", "b"]), 1, tmp_path, lambda: order.append("rest")
+    )
+    assert order == ["rest", "a", "b", "run"]
 
 
 def test_who_is_not_here_is_named_and_stops_nobody(tmp_path):
