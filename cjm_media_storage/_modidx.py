@@ -1649,6 +1649,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'cjm_media_storage.ingest._parts': ('ingest.html#_parts', 'cjm_media_storage/ingest.py'),
                                           'cjm_media_storage.ingest._receive_stream': ( 'ingest.html#_receive_stream',
                                                                                         'cjm_media_storage/ingest.py'),
+                                          'cjm_media_storage.ingest._stands_at': ('ingest.html#_stands_at', 'cjm_media_storage/ingest.py'),
                                           'cjm_media_storage.ingest.check_unchanged': ( 'ingest.html#check_unchanged',
                                                                                         'cjm_media_storage/ingest.py'),
                                           'cjm_media_storage.ingest.drop': ('ingest.html#drop', 'cjm_media_storage/ingest.py'),

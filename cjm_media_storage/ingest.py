@@ -345,12 +345,23 @@ def _parts(
         raise SourceError(name, f"{type(e).__name__}: {e}", seen) from e
 
 
+def _stands_at(
+    content: BinaryIO | Iterable[bytes],
+) -> int:  # Bytes; 0 if it cannot tell, as a pipe
+    "How far a stream was read"
+    try:
+        return int(content.tell())  # type: ignore[union-attr]
+    except Exception:
+        return 0
+
+
 def _receive_stream(
     content: BinaryIO | Iterable[bytes],
     limits: Limits,
     staging: Staging,
 ) -> Incoming:
     name = str(getattr(content, "name", "stream"))
+    ended = getattr(content, "gi_frame", content) is None  # a generator that has given all that it had
     hasher, held, target = Hasher(), bytearray(), None
     staged: str | None = None
     with contextlib.ExitStack() as stack:
@@ -364,5 +375,7 @@ def _receive_stream(
                 staged, target = stack.enter_context(staging.new())
                 staging.disk.write(target, bytes(held))
             staging.disk.write(target, part)
+        if not hasher.size and (ended or _stands_at(content)):  # a second try would store nothing,
+            raise SourceError(name, "it was read before, and nothing is left of it", 0)  # as if that were all
         limits.check_size(name, hasher.size, end=True)
     return Incoming(name, "", hasher.hash, hasher.size, None if staged else bytes(held), staged)

@@ -302,6 +302,30 @@ def test_streams_that_give_no_bytes(store):
         assert "TypeError" in str(refused(store, SourceError, content))
 
 
+def _ended():
+    yield b"a poster"
+
+
+def test_a_stream_that_was_read_before_is_not_taken_for_an_empty_one(store, tmp_path):
+    "As after a put that failed: then nothing would be stored, and nobody would know"
+    (tmp_path / "film.mkv").write_bytes(b"a film")
+    with (tmp_path / "film.mkv").open("rb") as film:
+        for content in (io.BytesIO(b"a poster"), film, _ended()):
+            refused(store, HashMismatch, content, expected_hash=hash_bytes(b"another"))
+            assert "was read before" in str(refused(store, SourceError, content))
+        film.seek(2)
+        assert store.put(film).hash == hash_bytes(b"film")
+    assert [each.size for each in store] == [4]
+
+
+def test_a_stream_of_nothing_is_stored_as_such(store):
+    read, write = os.pipe()
+    os.close(write)
+    with open(read, "rb", buffering=0) as pipe:
+        for content in (io.BytesIO(), iter([]), (part for part in ()), pipe):
+            assert store.put(content).size == 0
+
+
 def test_a_stream_is_judged_at_its_end_and_waits_on_the_disk_when_it_is_large(store):
     held = []
 
