@@ -64,7 +64,7 @@ def _ours(use: Use, rows: int = 0, durability: str = "full") -> Prepare:
 
 
 def _raw(use: Use, rows: int = 0, synchronous: str = "EXTRA") -> Prepare:
-    "One held connection to the same file, with nothing around it; it folds its log at 4 MB, as SQLite does, ours at 16"
+    "One held connection to the same file, and nothing around it; SQLite folds its log at 4 MB, ours at 16 if NORMAL"
 
     def prepare(folder: Path) -> Steps:
         con = sqlite3.connect(_filled(folder, rows), isolation_level=None, cached_statements=256)

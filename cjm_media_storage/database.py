@@ -326,7 +326,7 @@ class Database(Queries, Connections):
             finally:
                 if relaxed and connection.sqlite is con:
                     con.execute("PRAGMA synchronous=EXTRA")
-            if outermost and is_long(self._log):
+            if outermost and is_long(self._log, self._log_limit):
                 fold(con, self._second)
 
     def _begin(
@@ -374,7 +374,7 @@ class Database(Queries, Connections):
                 return work(con)
         with _Turn(self) as (connection, con):
             done = work(con)
-            if self._statements % LOOK == 0 and connection.depth == 0 and is_long(self._log):
+            if self._statements % LOOK == 0 and connection.depth == 0 and is_long(self._log, self._log_limit):
                 fold(con, self._second)
             self._statements += 1
             return done

@@ -69,10 +69,11 @@ def keep_log(
 # %% ../nbs/122_wal.ipynb #f63ca3d6
 def is_long(
     log: str,  # Its path
+    limit: int = LOG_LIMIT,  # Bytes
 ) -> bool:
     "Is it time to copy the log into the file?"
     try:
-        return os.stat(log).st_size > LOG_LIMIT
+        return os.stat(log).st_size > limit
     except OSError:
         return False
 

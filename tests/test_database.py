@@ -12,7 +12,7 @@ from on_disk import held_by, memory_disk, query, unprivileged
 from together import in_threads
 from words import TABLE, add, alone, open_words, words
 
-from cjm_media_storage import connections, wal
+from cjm_media_storage import connections
 from cjm_media_storage.database import LOOK, Database
 from cjm_media_storage.errors import (
     CorruptDatabase,
@@ -191,8 +191,18 @@ def test_a_statement_alone_gets_what_a_subclass_adds_to_transactions(path):
 
 
 def limit_log(monkeypatch, size):
-    for module in (connections, wal):
-        monkeypatch.setattr(module, "LOG_LIMIT", size)
+    monkeypatch.setattr(connections, "LOG_LIMIT", size)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_log_grows_longer_where_nobody_waits_for_the_disk(path, monkeypatch, durable):
+    limit_log(monkeypatch, 100_000)
+    monkeypatch.setattr(connections, "LOOSE_LOG_LIMIT", 200_000)
+    with closing(open_words(path, durable=durable)) as database:
+        for _ in range(100):
+            add(database, "x" * 500)
+        size = os.stat(f"{path}-wal").st_size
+    assert (100_000 if durable else 200_000) <= size <= (130_000 if durable else 230_000)
 
 
 def test_a_log_is_written_over_in_its_size(path, monkeypatch):
