@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .connections import LOG_LIMIT
-
 # %% ../nbs/122_wal.ipynb #882f1d64
 NETWORK = {
     "nfs",
@@ -69,7 +67,7 @@ def keep_log(
 # %% ../nbs/122_wal.ipynb #f63ca3d6
 def is_long(
     log: str,  # Its path
-    limit: int = LOG_LIMIT,  # Bytes
+    limit: int,  # Bytes
 ) -> bool:
     "Is it time to copy the log into the file?"
     try:
