@@ -201,7 +201,8 @@ class Bucket:
         if stat is not None and stat.size > COPY_LIMIT:
             # On threads of ours: the client cannot be asked from within the iterator of an upload.
             starts, size = range(0, stat.size, PART), stat.size
-            parts = in_parallel(lambda start: self.read(key, start, min(PART, size - start)), starts, 2, piece=1)
+            options: dict[str, Any] = {"threads": 2, "piece": 1, "helps": False}
+            parts = in_parallel(lambda start: self.read(key, start, min(PART, size - start)), starts, **options)
             return self.upload(to, parts, size)
         with self._asked(key):
             obstore.copy(store, key, to)

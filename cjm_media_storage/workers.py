@@ -167,18 +167,19 @@ def usual_threads() -> int:
 def in_parallel(
     work: Callable[[Item], Result],
     items: Iterable[Item],  # Any number; pulled as they are needed
-    threads: int | None = None,  # The caller's is one of them; as many as there are cores, at most 8, if None
+    threads: int | None = None,  # The caller's is one of them if it `helps`; one a core, at most 8, if None
     piece: int = PIECE,  # Items a task
+    helps: bool = True,  # May the caller's thread work? Else it only waits
 ) -> Iterator[Result]:  # In the order of `items`
     "Do `work` on several threads; the first error is raised"
     count, rest = threads or usual_threads(), iter(items)
     tasks: deque[Future[list[Result]]] = deque()
-    with workers(count - 1, "in_parallel") as made:
+    with workers(count - helps, "in_parallel") as made:
         while True:
             while len(tasks) < 4 * count and (some := list(islice(rest, piece))):
                 tasks.append(made.submit(lambda some: [work(item) for item in some], some))
             if not tasks:
                 return
-            while not tasks[0].done() and made.help():
+            while helps and not tasks[0].done() and made.help():
                 pass
             yield from tasks.popleft().result()

@@ -92,6 +92,19 @@ def test_the_first_error_of_many_threads_is_raised():
     assert seen == list(range(64))  # in order, up to the piece that failed
 
 
+@pytest.mark.parametrize("helps", [True, False])
+def test_the_caller_is_one_of_the_threads_unless_it_may_not_work(helps):
+    "As where another language's runtime asks for the results, on a thread of its own"
+    both = threading.Barrier(2, timeout=10)
+
+    def work(number):
+        both.wait()
+        return threading.get_ident()
+
+    found = set(in_parallel(work, range(10), threads=2, piece=1, helps=helps))
+    assert len(found) == 2 and (threading.get_ident() in found) == helps
+
+
 # ---- taking turns
 
 
