@@ -307,6 +307,20 @@ def test_fault_11_folders_that_many_share_are_looked_at_before_one_is_made_in_th
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+def test_fault_11_a_folder_that_came_since_it_was_looked_for_is_looked_at(store, tmp_path, monkeypatch):
+    path, make = store.put(b"a poster").path, Disk.make_folder
+    shutil.rmtree(path.parents[1])
+    (tmp_path / "outside").mkdir()
+
+    def late(disk, *given, **options):
+        path.parents[1].symlink_to(tmp_path / "outside")
+        return make(disk, *given, **options)
+
+    monkeypatch.setattr(Disk, "make_folder", late)
+    with pytest.raises(UnsafePath):
+        store.parts.objects.make_way(str(path), set())
+
+
 def test_a_folder_is_made_without_a_look_where_the_one_above_was_looked_at(store, monkeypatch):
     path = store.put(b"a poster").path
     seen = {str(folder) for folder in path.parents[1:3]}
