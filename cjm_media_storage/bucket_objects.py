@@ -231,15 +231,17 @@ class BucketObjects(Objects):
                 return cast(BinaryIO, open_key(self.bucket, found))
         raise self._missing(entries)
 
-    def read(
+    def at_once(
         self,
-        entries: list[Entry],  # As `open`
-    ) -> bytes:
-        "All bytes of the first that is there, in one request if they are few"
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                return self.bucket.read(entry.path)
-        raise self._missing(entries)
+        path: str,  # Of an object
+        size: int,  # Bytes, as the index tells
+    ) -> bytes | None:  # None: it is not there, or not of that size
+        "All bytes of an object, in one request if they are few"
+        try:
+            data = self.bucket.read(path)
+        except FileNotFoundError:
+            return None
+        return data if len(data) == size else None
 
     def _missing(
         self,

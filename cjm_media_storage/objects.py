@@ -150,22 +150,15 @@ class Objects(Placement):
             file.seek(0)
         return file
 
-    def read(
+    def at_once(
         self,
-        entries: list[Entry],  # As `open`
-    ) -> bytes:
-        "All bytes of the first file that is there, in fewer calls than by `open`"
-        if entries[0].size <= AT_ONCE and (data := self._at_once(entries[0])) is not None:
-            return data
-        with self.open(entries, verify=False) as file:
-            return file.read()
-
-    def _at_once(
-        self,
-        entry: Entry,
-    ) -> bytes | None:  # None: it is not what the index tells, or not there
-        "All bytes of a small file"
-        name = self.name(entry)
+        path: str,  # Of an object, relative to the root
+        size: int,  # Bytes, as the index tells
+    ) -> bytes | None:  # None: it is not there, not of that size, or too large
+        "All bytes of a file, in fewer calls than by `open`"
+        if size > AT_ONCE:
+            return None
+        name = self._prefix + path
         try:
             fd = self._disk.open_without_links(name)
             straight = fd >= 0
@@ -174,12 +167,12 @@ class Objects(Placement):
             try:
                 if not straight:
                     inside(self._base, name, fd)
-                data = os.read(fd, entry.size + 1)
+                data = os.read(fd, size + 1)
             finally:
                 os.close(fd)
         except OSError:
             return None
-        return data if len(data) == entry.size else None
+        return data if len(data) == size else None
 
     def copy_to(
         self,

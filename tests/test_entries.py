@@ -1,9 +1,11 @@
 "The rows of objects: one, many, and how many."
 
+from types import SimpleNamespace
+
 import pytest
 from stores import DIGEST, entry
 
-from cjm_media_storage.entries import USED
+from cjm_media_storage.entries import USED, Entries
 from cjm_media_storage.index import NewReference, NewSource
 
 
@@ -34,6 +36,26 @@ def test_what_is_not_live_is_given_only_to_those_who_ask(index):
     assert index.totals()["objects"] == index.totals()["bytes"] == 0
     assert [each.state for each in index.entries(DIGEST, trashed=True)] == ["trashed"]
     assert list(index.entries_of([DIGEST])) == [DIGEST]
+
+
+def test_the_place_of_what_is_live_and_durable_is_told(index):
+    assert index.place_of(DIGEST) is None
+    index.commit(entry(namespace="actors")._replace(boot="a cache may lose it"))
+    assert index.place_of(DIGEST) is None
+    index.commit(entry())
+    assert index.place_of(DIGEST) == (entry().path, entry().size)
+    index.database.execute("UPDATE objects SET state = 'trashing'")
+    assert index.place_of(DIGEST) is None
+
+
+@pytest.mark.parametrize("column, value", [("namespace", "../.."), ("extension", "/../x"), ("size", "many")])
+def test_no_place_is_believed_that_no_store_has_written(column, value):
+    row = {"namespace": "assets", "extension": "jpg", "size": 8}
+    index = Entries()
+    index.database = SimpleNamespace(fetch=lambda sql, parameters: [tuple(row.values())])
+    assert index.place_of(DIGEST) == (f"assets/{DIGEST[:2]}/{DIGEST[2:4]}/{DIGEST}.jpg", 8)
+    row[column] = value
+    assert index.place_of(DIGEST) is None
 
 
 def test_the_newest_come_first(index):

@@ -100,7 +100,6 @@ def test_the_first_file_that_is_there_is_opened(stored):
     assert objects.measure(entry) == (8, path.stat().st_mtime_ns)
     with objects.open([gone, entry], verify=True) as file:
         assert file.read() == b"a poster"
-    assert objects.read([gone, entry]) == b"a poster"
     with pytest.raises(MissingObject):
         objects.open([gone], verify=False)
 
@@ -108,7 +107,7 @@ def test_the_first_file_that_is_there_is_opened(stored):
 def test_wrong_bytes_are_given_to_whoever_does_not_ask(stored):
     objects, entry, path = stored
     overwrite(path, b"A POSTER")
-    assert objects.read([entry]) == b"A POSTER"
+    assert objects.at_once(entry.path, entry.size) == b"A POSTER"
     with objects.open([entry], verify=False) as file:
         assert file.read() == b"A POSTER"
     before = os.listdir("/proc/self/fd")
@@ -133,7 +132,9 @@ def test_a_small_file_is_read_in_few_calls(stored, monkeypatch, opening):
     if opening == "openat2":  # which needs no look at where the file is
         monkeypatch.setattr("cjm_media_storage.objects.inside", None)
     before = os.listdir("/proc/self/fd")
-    assert objects.read([entry]) == b"a poster"
+    assert objects.at_once(entry.path, entry.size) == b"a poster"
+    assert [objects.at_once(entry.path, size) for size in (7, 9, AT_ONCE + 1)] == [None] * 3
+    assert objects.at_once(f"{entry.path}x", entry.size) is None
     assert os.listdir("/proc/self/fd") == before
 
 
