@@ -321,7 +321,10 @@ class ResultStorage(Shown, Generic[Row]):
     ) -> int:  # How many
         "Save all `rows` in one transaction, or none: `InvalidRecord` or `InvalidHash` before anything is written"
         rows = list(rows)
-        written = [self._write(row) for row in rows]
+        try:
+            written = [self._write(row) for row in rows]
+        except AttributeError as e:  # whatever has the fields of a row is one
+            raise InvalidRecord(type(e.obj).__name__, f"it is no row, for it has no {e.name}") from e
         self._database.run(lambda con: self._insert(con, written), single=self.SINGLE and len(rows) == 1)
         if listening():
             self._database.fold()  # a host ends its workers with a signal, and nothing runs after it

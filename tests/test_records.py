@@ -359,6 +359,16 @@ def test_save_many_saves_all_or_nothing(kind, storage):
     assert [plain(row) for row in storage] == [plain(kind.row(n)) for n in range(3)]
 
 
+def test_what_has_the_fields_of_a_row_is_one(kind, storage):
+    fields = vars(kind.row())
+    assert storage.save_many([SimpleNamespace(**fields)]) == 1 and plain(*storage) == plain(kind.row())
+    fields.pop("metadata")
+    for wrong, told in ((SimpleNamespace(**fields), "has no metadata"), (("a", "tuple"), "tuple: it is no row")):
+        with pytest.raises(InvalidRecord, match=told):
+            storage.save_many([kind.row(1), wrong])
+    assert len(list(storage)) == 1
+
+
 def test_save_many_saves_nothing_where_the_database_refuses_one_of_them(kind, on_file, path):
     with closing(sqlite3.connect(path)) as con, con:
         con.execute(
