@@ -2,6 +2,7 @@
 
     python tools/mutants.py hashing files     all changes of each of these modules, or of all in `TESTS`
     python tools/mutants.py --sample 80       some of each, drawn by chance but always the same
+    python tools/mutants.py --since COMMIT    those that the modules of COMMIT did not have; all of its own were tried
     python tools/mutants.py --again           those that were left and have no reason, by all tests of their module
 
 Each change is tried in a copy of the project, by those of the module's tests that run the changed line, in a process
@@ -43,6 +44,7 @@ TESTS = {  # Module: the test files that are to notice
     "arrivals": ["arrivals", "groups"],
     "groups": ["groups", "batches"],
     "batches": ["batches", "groups"],
+    "workers": ["workers", "hashing"],
     "terms": ["terms", "content", "putting"],
     "duplicating": ["duplicating", "ingest"],
     "inserting": ["inserting", "groups"],
@@ -287,6 +289,17 @@ def again(module, text, every):
     return known, [each for each in left if each not in known], min(before["tried"], len(every))
 
 
+def since(module, text, every, commit):
+    "The changes that were left and are there still, those that `commit` did not have, and how many were tried then"
+    there = f"{commit}:cjm_media_storage/{module}.py"
+    old = subprocess.run(["git", "show", there], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    had = {(each[2], *shown(old, each)) for each in changes(old)}
+    before = json.loads((FOUND / f"{module}.json").read_text())
+    wanted = {(each["function"], each["before"], each["after"]) for each in before["left"]}
+    new = [each for each in every if (each[2], *shown(text, each)) not in had]
+    return [each for each in every if each not in new and (each[2], *shown(text, each)) in wanted], new, len(every)
+
+
 def run(module, project, python, options):
     "Try changes of a module"
     text = (project / "cjm_media_storage" / f"{module}.py").read_text()
@@ -297,6 +310,8 @@ def run(module, project, python, options):
     known, tried = [], len(some)
     if options.again:
         known, some, tried = again(module, text, every)
+    elif options.since:
+        known, some, tried = since(module, text, every, options.since)
     files = [f"tests/test_{name}.py" for name in TESTS[module]]
     job = {"module": module, "files": files, "changes": some, "whole": options.again}
     command = [*GUARDED, tempfile.gettempdir(), python, __file__, "--work", json.dumps(job)]
@@ -315,6 +330,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", default=list(TESTS))
     parser.add_argument("--sample", type=int, help="changes of each module at most; all, if not given")
+    parser.add_argument("--since", metavar="COMMIT", help="those that COMMIT did not have")
     parser.add_argument("--again", action="store_true", help="those that were left")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
