@@ -5,6 +5,8 @@ import platform
 import sqlite3
 import ssl
 import subprocess
+import sys
+import sysconfig
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +29,16 @@ def _file_system(folder: Path) -> str:
     return told.stdout.split()[-1]
 
 
+def _python() -> str:
+    "Its version, and whether it was optimised by a profile, which takes a quarter off the time of all that is Python"
+    build = (
+        "built with" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else "built without"
+    )
+    if sys.base_prefix == "/usr":  # systems optimise theirs, and some do not tell by what means
+        build = "the system's, built with"
+    return f"{platform.python_version()} ({build} optimisation)"
+
+
 def facts(folder: Path) -> dict[str, str]:
     "Date, machine and versions; `folder` is where the measured files are"
     return {
@@ -35,7 +47,7 @@ def facts(folder: Path) -> dict[str, str]:
         "processor": _processor(),
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "file system": _file_system(folder),
-        "Python": platform.python_version(),
+        "Python": _python(),
         "SQLite": sqlite3.sqlite_version,
         "OpenSSL": " ".join(ssl.OPENSSL_VERSION.split()[1:2]),
     }

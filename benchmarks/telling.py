@@ -10,21 +10,9 @@ RESULTS = Path(__file__).with_name("results")
 Told = dict[str, Any]  # As it stands in a file
 
 
-def ratios() -> Told:
-    "What `python -m benchmarks` wrote"
-    told: Told = json.loads((RESULTS / "ratios.json").read_text())
-    return told
-
-
-def servers() -> Told:
-    "What `python -m benchmarks server bucket` wrote"
-    told: Told = json.loads((RESULTS / "servers.json").read_text())
-    return told
-
-
-def scale() -> Told:
-    "What `python -m benchmarks.scale` wrote"
-    told: Told = json.loads((RESULTS / "scale.json").read_text())
+def results(name: str) -> Told:
+    "What one of the commands wrote"
+    told: Told = json.loads((RESULTS / f"{name}.json").read_text())
     return told
 
 
@@ -77,8 +65,9 @@ def _measured(target: Told, by: str) -> str:
     return f"{target[by]:.2f}" if reached(target, by) else f"**{target[by]:.2f}, missed**"
 
 
-def targets_table(told: Told) -> str:
-    "Our rates beside what they should be"
+def targets_table(told: Told, optimised: Told) -> str:
+    "Our rates beside what they should be, and those of another Python"
+    others = {(work["name"], target["other"]): target for work, target in targets(optimised)}
     rows = (
         (
             work["name"] if target is work["targets"][0] else "",
@@ -86,10 +75,12 @@ def targets_table(told: Told) -> str:
             f"{target['wanted']:.2f}",
             _measured(target, "measured"),
             _measured(target, "also"),
+            _measured(others.get((work["name"], target["other"]), target | {"measured": None}), "measured"),
         )
         for work, target in targets(told)
     )
-    return _table(("work", "our rate, divided by that of", "wanted", "measured", "by processes"), rows, 2)
+    titles = ("work", "our rate, divided by that of", "wanted", "measured", "by processes", "optimised Python")
+    return _table(titles, rows, 2)
 
 
 def rates_table(told: Told) -> str:
