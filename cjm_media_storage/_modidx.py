@@ -1372,6 +1372,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'cjm_media_storage/groups.py'),
                                           'cjm_media_storage.groups.Group._link_all': ( 'groups.html#group._link_all',
                                                                                         'cjm_media_storage/groups.py'),
+                                          'cjm_media_storage.groups.Group._link_some': ( 'groups.html#group._link_some',
+                                                                                         'cjm_media_storage/groups.py'),
                                           'cjm_media_storage.groups.Group._news': ( 'groups.html#group._news',
                                                                                     'cjm_media_storage/groups.py'),
                                           'cjm_media_storage.groups.Group._place': ( 'groups.html#group._place',

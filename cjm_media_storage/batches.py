@@ -115,7 +115,7 @@ class Batch:
     ) -> bool:  # False: that cannot be
         "Begin a group"
         try:
-            groups.append(Group(self._putting, self._durability, self._stop, self._turns))
+            groups.append(Group(self._putting, self._durability, self._stop, self._turns, self._threads))
         except Exception as e:  # raised when what was pulled before is reported
             self._failure, self._more = e, False
         return self._more

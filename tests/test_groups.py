@@ -4,7 +4,9 @@ import errno
 import os
 import shutil
 import subprocess
+import threading
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import pytest
 from on_disk import memory_disk, staged, tree, unprivileged
@@ -14,9 +16,10 @@ from cjm_media_storage import kernel
 from cjm_media_storage import memo as memo_module
 from cjm_media_storage.contents import Job
 from cjm_media_storage.files import Disk
-from cjm_media_storage.groups import Group
+from cjm_media_storage.groups import LINK_ITEMS, Group
 from cjm_media_storage.ingest import SMALL
 from cjm_media_storage.layout import digest_of
+from cjm_media_storage.maintenance import verify
 from cjm_media_storage.staging import Staging, boot_id
 from cjm_media_storage.storage import (
     ContentStore,
@@ -687,7 +690,7 @@ def submitted(monkeypatch):
     really, found = Workers.submit, []
 
     def submit(self, function, *args):
-        if args:
+        if args and self._threads:
             found.append((function.__name__, len(args[0])))
         return really(self, function, *args)
 
@@ -1038,3 +1041,48 @@ def test_readers_stand_aside_for_what_is_mostly_python_and_for_no_wait(store, tm
         "recognise together settle end together _read_and_stage end alone settle end _sync alone _link_all end _sync"
         " alone _commit end alone _remember end"
     )
+
+
+def threads_that_link(monkeypatch, begin=lambda: None):
+    "The threads that give names to the bytes of each digest; each of them calls `begin` first"
+    really, found, all_of_them = Group._link, {}, set()
+
+    def link(group, job, entries):
+        if (here := threading.current_thread()) not in all_of_them:
+            all_of_them.add(here)
+            begin()
+        found.setdefault(job.digest, set()).add(here)
+        really(group, job, entries)
+
+    monkeypatch.setattr(Group, "_link", link)
+    return found
+
+
+def test_two_threads_give_names_and_all_of_a_digest_come_from_one(store, monkeypatch):
+    found = threads_that_link(monkeypatch, partial(threading.Barrier(2).wait, 10))  # else one might do it all
+    contents = [b"poster %d" % (n // 2) for n in range(2 * LINK_ITEMS)]
+    outcomes = list(store.put_many(contents, threads=2))
+    assert [outcome.result.created for outcome in outcomes] == [True, False] * LINK_ITEMS
+    assert len(found) == LINK_ITEMS and all(len(threads) == 1 for threads in found.values())
+    assert len(set.union(*found.values())) == 2 and verify(store).ok
+
+
+@pytest.mark.parametrize("count, threads", [(LINK_ITEMS - 1, 2), (2 * LINK_ITEMS, 1)])
+def test_one_thread_gives_names_to_few_or_where_there_is_no_other(store, monkeypatch, count, threads):
+    found = threads_that_link(monkeypatch)
+    assert all(outcome.result for outcome in store.put_many([b"%d" % n for n in range(count)], threads=threads))
+    assert len(found) == count and len(set.union(*found.values())) == 1
+
+
+def test_what_ends_the_store_on_one_thread_is_raised(store, monkeypatch):
+    really = Group._link
+
+    def link(self, job, entries):
+        if job.content == b"poster 7":
+            raise StoreUnavailable(str(store.root), "the disk is away")
+        really(self, job, entries)
+
+    monkeypatch.setattr(Group, "_link", link)
+    with pytest.raises(StoreUnavailable):
+        list(store.put_many([b"poster %d" % n for n in range(2 * LINK_ITEMS)], threads=2))
+    assert {problem.kind for problem in verify(store).problems} <= {"untracked"} and len(store) == 0
