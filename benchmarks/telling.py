@@ -65,9 +65,8 @@ def _measured(target: Told, by: str) -> str:
     return f"{target[by]:.2f}" if reached(target, by) else f"**{target[by]:.2f}, missed**"
 
 
-def targets_table(told: Told, optimised: Told) -> str:
-    "Our rates beside what they should be, and those of another Python"
-    others = {(work["name"], target["other"]): target for work, target in targets(optimised)}
+def targets_table(told: Told) -> str:
+    "Our rates beside what they should be"
     rows = (
         (
             work["name"] if target is work["targets"][0] else "",
@@ -75,12 +74,10 @@ def targets_table(told: Told, optimised: Told) -> str:
             f"{target['wanted']:.2f}",
             _measured(target, "measured"),
             _measured(target, "also"),
-            _measured(others.get((work["name"], target["other"]), target | {"measured": None}), "measured"),
         )
         for work, target in targets(told)
     )
-    titles = ("work", "our rate, divided by that of", "wanted", "measured", "by processes", "optimised Python")
-    return _table(titles, rows, 2)
+    return _table(("work", "our rate, divided by that of", "wanted", "measured", "by processes"), rows, 2)
 
 
 def rates_table(told: Told) -> str:
