@@ -1,5 +1,6 @@
 "What the C library is asked for, where it can and where it cannot; that nobody asks but `files`."
 
+import ctypes
 import errno
 import os
 import platform
@@ -30,7 +31,7 @@ LARGE = 3 << 32  # Of more bits than an `int` of C
 @pytest.fixture(autouse=True)
 def nothing_found():
     "Calls are looked for anew, also by whoever comes after"
-    looks = kernel._find, kernel.has_openat2
+    looks = kernel._find, kernel.has_openat2, kernel._how
     for look in looks:
         look.cache_clear()
     yield
@@ -161,6 +162,15 @@ def test_a_link_in_any_step_is_not_followed(openat2, two, step):
     (folder / "real").rename(folder / "folder") if "/" in step else (folder / "folder").symlink_to(folder / "real")
     assert (folder / "folder" / "a").read_text() == "a"
     assert openat2(folder / "folder" / "a") == -1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_it_is_used_wherever_it_is_there():
+    how = (ctypes.c_uint64 * 3)(os.O_RDONLY | os.O_CLOEXEC, 0, 4)  # RESOLVE_NO_SYMLINKS of linux/openat2.h
+    fd = ctypes.CDLL(None).syscall(437, -100, b"/", how, 24)
+    if fd >= 0:
+        os.close(fd)
+    assert has_openat2() is (fd >= 0)
 
 
 def test_what_is_not_there_is_not_opened(openat2, tmp_path):

@@ -44,7 +44,6 @@ TESTS = {  # Module: the test files that are to notice
     "arrivals": ["arrivals", "groups"],
     "groups": ["groups", "batches"],
     "batches": ["batches", "groups"],
-    "workers": ["workers", "hashing"],
     "terms": ["terms", "content", "putting"],
     "duplicating": ["duplicating", "ingest"],
     "inserting": ["inserting", "groups"],
