@@ -17,7 +17,7 @@ from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
-from .content import ContentStore
+from .content import ContentStore, opened
 from .entries import COLUMNS, USED, Entry
 from .errors import CollectionRefused
 from .executors import Lent, in_executor
@@ -266,7 +266,7 @@ def gc(
     executor: "Executor | None" = None,  # Whose workers look for orphans; they are taken by this process
 ) -> Collection:
     "Move objects that nobody needs into the trash; `StoreBusy` if other maintenance runs"
-    parts, retention, digits = store.parts, check_retention(retention_days), check_prefix(prefix)
+    parts, retention, digits = opened(store).parts, check_retention(retention_days), check_prefix(prefix)
     if namespace is not None:
         check_namespace(namespace)
     with contextlib.nullcontext() if dry_run else parts.maintenance():
@@ -315,7 +315,7 @@ def explain(
     roots: Roots = (),  # As in `gc`
 ) -> str:
     "Why `gc` would keep or take an object"
-    parts = store.parts
+    parts = opened(store).parts
     store.get(hash)
     judge, pinned = _Judge.of(parts, roots, grace), parts.pins.held()
     reasons = [Orphan(entry, judge.why(entry, pinned), entry.used_at) for entry in parts.index.entries(digest_of(hash))]

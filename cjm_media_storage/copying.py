@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from .content import ContentStore
+from .content import ContentStore, opened
 from .contents import PutItem
 from cjm_media_storage.errors import (
     CorruptObject,
@@ -163,7 +163,8 @@ def copy_each(
     threads: int | None = None,  # As in `ContentStore.put_many`
 ) -> Generator[Copied, None, None]:  # Nothing is copied unless it is iterated over; whoever stops early closes it
     "Copy objects, and say of each what became of it; what concerns a store as a whole is raised"
-    wanted = _all(store, namespace) if hashes is None else _named(store, hashes, namespace)
+    opened(other)
+    wanted = _all(opened(store), namespace) if hashes is None else _named(opened(store), hashes, namespace)
     while some := list(islice(wanted, TOGETHER)):
         found = [one for one in some if isinstance(one, StoredObject)]
         yield from (one for one in some if isinstance(one, Copied))

@@ -361,6 +361,8 @@ def _receive_stream(
     staging: Staging,
 ) -> Incoming:
     name = str(getattr(content, "name", "stream"))
+    if not hasattr(content, "read") and not hasattr(content, "__iter__"):
+        raise SourceError(f"{content!r:.60}", "it is no path, bytes, stream or iterable of bytes", 0)
     ended = getattr(content, "gi_frame", content) is None  # a generator that has given all that it had
     hasher, held, target = Hasher(), bytearray(), None
     staged: str | None = None

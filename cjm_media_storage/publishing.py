@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from .content import ContentStore
+from .content import ContentStore, opened
 from .copies import LINK_MODES, Copies
 from cjm_media_storage.errors import (
     Conflict,
@@ -78,7 +78,7 @@ class Library(Shown):
         store: ContentStore,
         folder: str | os.PathLike[str],  # Made if it is missing. Not in the store, nor around it: `Conflict`
     ) -> None:
-        self.store, self.folder = store, Path(os.path.realpath(folder))
+        self.store, self.folder = opened(store), Path(os.path.realpath(folder))
         if self.folder.is_relative_to(store.root) or store.root.is_relative_to(self.folder):
             raise Conflict(os.fspath(self.folder), ": a store, or lies in one")
         store.parts.disk.make_folder(self.folder, mode=None)
@@ -225,7 +225,7 @@ def publications_of(
     hash: str,  # `sha256:hexdigest`
 ) -> list[Publication]:  # In any library; without a state
     "Where an object of `store` is published, oldest first"
-    return Publications(store.parts.index.database).of(digest_of(hash))
+    return Publications(opened(store).parts.index.database).of(digest_of(hash))
 
 # %% ../nbs/604_publishing.ipynb #1a9610ce
 def give_out(
@@ -235,7 +235,7 @@ def give_out(
     overwrite: bool = False,  # Replace the file that is there?
 ) -> str:  # The link mode that was used: 'reflink' or 'copy'
     "Write the right bytes of an object under a name, durably and in one step, and forget it"
-    final, disk = Path(os.path.abspath(path)), store.parts.disk
+    final, disk = Path(os.path.abspath(path)), opened(store).parts.disk
     if Path(os.path.realpath(final.parent)).is_relative_to(store.root):
         raise Conflict(os.fspath(final), ": it lies in the store")
     if not overwrite and os.path.lexists(final):  # before anything is copied

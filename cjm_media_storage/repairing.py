@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .content import ContentStore
+from .content import ContentStore, opened
 from .donors import Donor, Donors
 from .errors import StorageError, StoreUnavailable
 from .healing import HOW, OF_THE_STORE, Action, Fetch, Healer, Outcome
@@ -72,7 +72,7 @@ def repair(
     progress: Progress | None = None,  # Told how many objects were verified, and their bytes
 ) -> RepairReport:
     "Heal what is damaged, and put in order what the index does not know; `StoreBusy` while another maintains it"
-    with contextlib.nullcontext() if dry_run else store.parts.maintenance():
+    with contextlib.nullcontext() if dry_run else opened(store).parts.maintenance():
         found = report or verify(store, namespace=namespace, threads=threads, progress=progress)
         check_root(store.parts)
         if found.unavailable:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .content import ContentStore
+from .content import ContentStore, opened
 from .entries import COLUMNS, Entry
 from .errors import InvalidHash, ObjectNotFound, StorageError, StoreUnavailable
 from .executors import Lent, in_executor, shards
@@ -283,7 +283,7 @@ def verify(
         raise ValueError("a budget is for one process; give an executor a prefix that takes as long as there is time")
     named = None if hashes is None else tuple(hashes)
     scope = Scope(None if namespace is None else check_namespace(namespace), digits, named, budget)
-    run = Run(store.parts, level, seconds, bytes, threads, record, progress)
+    run = Run(opened(store).parts, level, seconds, bytes, threads, record, progress)
     entries = scope.entries(store.parts, run.started_at)
     try:
         if executor is None:

@@ -137,13 +137,22 @@ def test_fault_50_few_streams_are_open_at_a_time(store, durability, wrap):
     assert len(counts) == 1000 and 100 < max(counts) < 300
 
 
-def test_a_group_is_reported_while_the_next_is_slow_to_come(store, small_groups, monkeypatch):
-    groups, reported, seen = [], [], []
+@pytest.fixture
+def groups(monkeypatch):
+    "All groups that were begun"
+    begun = []
 
     class Watched(Group):
         def __init__(self, *args):
             super().__init__(*args)
-            groups.append(self)
+            begun.append(self)
+
+    monkeypatch.setattr("cjm_media_storage.batches.Group", Watched)
+    return begun
+
+
+def test_a_group_is_reported_while_the_next_is_slow_to_come(store, small_groups, groups):
+    reported, seen = [], []
 
     def contents():
         yield from posters(20)
@@ -151,10 +160,43 @@ def test_a_group_is_reported_while_the_next_is_slow_to_come(store, small_groups,
         yield from (b"a poster", b"a portrait")
         seen.append(len(reported))
 
-    monkeypatch.setattr("cjm_media_storage.batches.Group", Watched)
     for outcome in store.put_many(contents()):
         reported.append(outcome)
     assert (seen, len(reported)) == ([20], 22)
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("kind", [bytes, BytesIO])
+def test_slow_contents_do_not_wait_until_a_group_is_full(store, groups, monkeypatch, durability, kind):
+    found, reported = [], []
+
+    def contents():
+        for n in range(5):
+            yield kind(b"poster %d" % n)
+            assert groups[n].finished.exception(PATIENCE) is None
+            found.append((len(store), len(reported)))
+
+    monkeypatch.setattr("cjm_media_storage.batches.SLOW", 0)
+    for outcome in store.put_many(contents(), durability=durability):
+        reported.append(outcome)
+    assert found == [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4)]
+
+
+def test_slow_contents_come_together_while_others_are_stored(store, groups, monkeypatch):
+    write, pulled = Group.store, threading.Event()
+
+    def patient(self):
+        assert pulled.wait(PATIENCE)
+        write(self)
+
+    def contents():
+        yield from posters(10)
+        pulled.set()
+
+    monkeypatch.setattr("cjm_media_storage.batches.SLOW", 0)
+    monkeypatch.setattr(Group, "store", patient)
+    assert all(outcome.result for outcome in store.put_many(contents()))
+    assert [len(group.jobs) for group in groups] == [1, 9]
 
 
 def test_the_next_group_is_received_while_one_is_stored(store, small_groups, monkeypatch):

@@ -10,7 +10,10 @@ import pytest
 from memory import peak_of
 from on_disk import staged, tree, unprivileged
 
+from cjm_media_storage.copying import copy_each
 from cjm_media_storage.files import Disk
+from cjm_media_storage.maintenance import explain, gc, repair, verify
+from cjm_media_storage.publishing import Library, give_out, publications_of
 from cjm_media_storage.storage import (
     AmbiguousHash,
     ContentStore,
@@ -453,6 +456,32 @@ def test_fault_41_a_store_is_read_where_nothing_may_be_written(place, program, e
     with ContentStore(root) as store:
         assert store.put(b"new").created
         assert staged(store) == []
+
+
+USES = [
+    verify,
+    repair,
+    gc,
+    lambda store: explain(store, HASH),
+    lambda store: list(copy_each(store, store)),
+    lambda store: publications_of(store, HASH),
+    lambda store: give_out(store, HASH, "poster.jpg"),
+    lambda store: Library(store, "movies"),
+]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_takes_an_open_store_says_so(store, use):
+    for root in (store.root, str(store.root)):
+        with pytest.raises(TypeError, match=rf"is no open store: give ContentStore\('{store.root}'\)"):
+            use(root)
+    with pytest.raises(TypeError, match="None is no open store: give a ContentStore"):
+        use(None)
+
+
+def test_both_stores_of_a_copy_are_open(store):
+    with pytest.raises(TypeError, match="is no open store"):
+        list(copy_each(store, store.root))
 
 
 @pytest.mark.parametrize("one", ["poster.png", b"a poster"])

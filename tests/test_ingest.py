@@ -298,8 +298,14 @@ def test_fault_18_a_stream_that_breaks_off(store):
 
 
 def test_streams_that_give_no_bytes(store):
-    for content in (io.StringIO("text"), ["text"], [7], [[1, 2]], 7, None):
+    for content in (io.StringIO("text"), ["text"], [7], [[1, 2]]):
         assert "TypeError" in str(refused(store, SourceError, content))
+    for content in (7, None, print):
+        error = refused(store, SourceError, content)
+        assert (
+            str(error)
+            == f"cannot store {str(content)!r}: it is no path, bytes, stream or iterable of bytes. Nothing was stored"
+        )
 
 
 def _ended():
