@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GROUP_ITEMS = 1000  # As many as are worth a wait for the disk
 UNSYNCED_ITEMS = 512  # Where nobody waits for it: then small groups keep all threads busy
 GROUP_BYTES = 256 << 20  # Read or staged
-GROUP_HELD = 32 << 20  # Bytes in memory
+GROUP_HELD = 20 << 20  # Bytes in memory
 SYNC_THREADS = 8  # Where files are synced one by one
 LINK_THREADS = 2  # Most of the time goes to the system, but more would wait for each other
 LINK_ITEMS = 64  # As many as are worth one of them
