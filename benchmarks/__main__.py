@@ -29,6 +29,9 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help=f"of groups ({', '.join(GROUPS)}) or beginnings of works; all if none")
     parser.add_argument("--scale", choices=SCALES, default="small")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--pause", type=float, default=0, help="seconds before each run that writes, for a disk that tires"
+    )
     parser.add_argument("--json", type=Path, help="file for all that was measured")
     parser.add_argument("--folder", help="where to write meanwhile: the disk that is measured")
     return parser.parse_args(given)
@@ -49,10 +52,17 @@ def main(given: list[str] | None = None) -> None:
         facts, others = machine.facts(folder) | {"floor": floors.kind()}, peers.versions()
         print(machine.told(facts), machine.told(others), sep="\n", flush=True)
         works = _works(make(folder / "sources", scale), arguments.names)
-        rest: Callable[[], None] = Rest(folder) if scale.name == "full" else os.sync
+        settle: Callable[[], None] = Rest(folder) if scale.name == "full" else os.sync
+
+        def rest() -> None:
+            settle()
+            time.sleep(arguments.pause)
+
         for outcome in measure_all(works, arguments.rounds, folder, rest):
             print("\n".join(table(outcome)), flush=True)
             outcomes.append(as_json(outcome))
+        if arguments.pause:
+            facts["rest before each run that writes"] = f"{arguments.pause:g} s"
         facts["minutes"] = f"{(time.monotonic() - began) / 60:.1f}"
         print(f"{facts['minutes']} minutes; now all of it is removed", flush=True)
         if arguments.json:

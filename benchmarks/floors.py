@@ -62,22 +62,9 @@ def ingest(paths: Paths, root: Path, threads: int, durable: bool) -> None:
     library = _library()
     if library is not None:
         return _check(library.ingest(_array(paths), len(paths), os.fsencode(root), threads, GROUP, int(durable)))
-    (root / "staging").mkdir()
-    with ThreadPoolExecutor(threads) as pool:
-        for group in pieces(paths, GROUP):
-            _ingest(group, root, pool, durable)
+    from benchmarks import bare  # on use: it needs this room
 
-
-def _ingest(group: Paths, root: Path, pool: ThreadPoolExecutor, durable: bool) -> None:
-    staged = list(pool.map(lambda path: _stage(path, root), group, chunksize=16))
-    if durable:
-        _syncfs(root)
-    for number, digest in staged:
-        folder = root / digest[:2] / digest[2:4]
-        folder.mkdir(parents=True, exist_ok=True)
-        os.rename(root / "staging" / number, folder / digest)
-    if durable:
-        _syncfs(root)
+    bare.ingest(paths, root, threads, durable)
 
 
 def _read(path: str) -> tuple[bytes, str]:
@@ -86,14 +73,8 @@ def _read(path: str) -> tuple[bytes, str]:
     return data, hashlib.sha256(data).hexdigest()
 
 
-def _stage(path: str, root: Path) -> tuple[str, str]:
-    data, digest = _read(path)
-    number = digest + path.replace("/", "-")[-40:]
-    (root / "staging" / number).write_bytes(data)
-    return number, digest
-
-
-def _syncfs(folder: Path) -> None:
+def syncfs(folder: Path) -> None:
+    "Bring the file system that `folder` is on to its disk"
     fd = os.open(folder, os.O_RDONLY)
     ctypes.CDLL(None).syncfs(fd)
     os.close(fd)

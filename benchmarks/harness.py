@@ -77,11 +77,12 @@ class Work:
     note: str = ""  # State of the page cache, and what is not alike
     writes: bool = False  # Is the disk to be at rest before each run? Else one contender waits for the bytes of another
     also: str = ""  # Another way of ours, which is compared with the same targets
+    bare: str = ""  # The calls that ours cannot do without, which are, too
     reads: Sequence[str] = ()  # Files that are in the page cache when a run begins, whoever ran before
 
     def may_rest(self, name: str) -> bool:
         "Does no target need this contender in all rounds?"
-        return name not in ("ours", self.also, *(target.other for target in self.targets))
+        return name not in ("ours", self.also, self.bare, *(target.other for target in self.targets))
 
 
 @dataclass
@@ -277,6 +278,8 @@ def table(outcome: Outcome) -> Iterator[str]:
             line += f" of x {targets[name]:g}: {'reached' if ratio >= targets[name] else 'MISSED'}"
             if (also := outcome.ratio(name, work.also)) is not None:
                 line += f"; {work.also}: x {also:.2f}"
+            if (bare := outcome.ratio(name, work.bare)) is not None and name != work.bare:
+                line += f"; {work.bare}: x {bare:.2f}"
         yield line
 
 
@@ -289,9 +292,11 @@ def as_json(outcome: Outcome) -> dict[str, object]:
             "wanted": target.ratio,
             "measured": outcome.ratio(target.other),
             "also": outcome.ratio(target.other, work.also),
+            "bare": None if work.bare == target.other else outcome.ratio(target.other, work.bare),
         }
         for target in work.targets
     ]
     contenders = {name: {"wall": r.wall, "cpu": r.cpu, "missing": r.missing} for name, r in outcome.runs.items()}
-    facts = {"name": work.name, "unit": work.unit, "count": work.count, "note": work.note, "also": work.also}
+    facts = {"name": work.name, "unit": work.unit, "count": work.count, "note": work.note}
+    facts |= {"also": work.also, "bare": work.bare}
     return {**facts, "contenders": contenders, "targets": targets}

@@ -9,9 +9,10 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 
-from benchmarks import floors, peers, seed
+from benchmarks import bare, floors, peers, seed
 from benchmarks.harness import Prepare, Steps, Target, Work
 from benchmarks.hashing import THREADS, simply
 from benchmarks.material import Material
@@ -69,6 +70,18 @@ def _ours_again_by_processes(paths: Paths, memo: bool) -> Prepare:
     return prepare
 
 
+def _bare_again(paths: Paths, use: Callable[[Connection, str], object]) -> Prepare:
+    "In a store of ours, without our code"
+
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(folder / "store") as store:
+            put_all(store, paths)
+        with bare.index_of(store.root) as con:
+            yield lambda: use(con, str(store.root))
+
+    return prepare
+
+
 def _peer(make: Callable[[Path], Any], put: Callable[[Any], object], first: bool = False) -> Prepare:
     "A store that is made before the clock runs; and filled, if it is `first` put once"
 
@@ -116,6 +129,7 @@ def _new(material: Material) -> Iterator[Work]:
         "ours": _ours(paths, "batch"),
         BY_PROCESSES: _ours_by_processes(paths, "batch"),
         floor: _peer(lambda folder: folder, lambda root: floors.ingest(paths, root, THREADS, durable=True)),
+        bare.NAME: _peer(lambda folder: folder, lambda root: bare.ingest(paths, root, THREADS, durable=True)),
         loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths)),
         packed: _peer(peers.disk_objectstore, lambda store: peers.pack(store, paths)),
         "git": _git(paths),
@@ -125,11 +139,12 @@ def _new(material: Material) -> Iterator[Work]:
     }
     targets = [Target(floor, 0.85), Target(loose, 4.5), Target(packed, 1.0)]
     note = "durable when reported, index included; warm; the packs of disk-objectstore are not synced on Linux"
-    yield Work("put_many", "files", count, durable, targets, note, also=BY_PROCESSES)
+    yield Work("put_many", "files", count, durable, targets, note, also=BY_PROCESSES, bare=bare.NAME)
     relaxed = {
         "ours": _ours(paths, "none"),
         BY_PROCESSES: _ours_by_processes(paths, "none"),
         floor: _peer(lambda folder: folder, lambda root: floors.ingest(paths, root, THREADS, durable=False)),
+        bare.NAME: _peer(lambda folder: folder, lambda root: bare.ingest(paths, root, THREADS, durable=False)),
         "dvc-data": _peer(peers.DvcData, lambda store: store.put(paths)),
         "hashfs": _hashfs(paths),
         "diskcache": _diskcache(paths),
@@ -137,7 +152,7 @@ def _new(material: Material) -> Iterator[Work]:
     }
     targets = [Target(floor, 0.75), Target("dvc-data", 2.0), Target("hashfs", 2.0)]
     note = "nobody syncs; warm; the floor, dvc-data, hashfs and the seed have no index"
-    yield Work("put_many, durability none", "files", count, relaxed, targets, note, also=BY_PROCESSES)
+    yield Work("put_many, durability none", "files", count, relaxed, targets, note, also=BY_PROCESSES, bare=bare.NAME)
 
 
 def _known(material: Material) -> Iterator[Work]:
@@ -145,19 +160,23 @@ def _known(material: Material) -> Iterator[Work]:
     hashed = {
         "ours": _ours_again(paths, memo=False),
         BY_PROCESSES: _ours_again_by_processes(paths, memo=False),
+        bare.NAME: _bare_again(paths, lambda con, root: bare.recognised(con, root, paths, THREADS)),
         "hash_files": simply(lambda: list(hash_files(paths, threads=THREADS))),
     }
     note = "warm; hash_files asks no index, looks at no object, and makes no results"
     targets = [Target("hash_files", 0.9)]
-    yield Work("put_many, known and hashed", "files", count, hashed, targets, note, also=BY_PROCESSES)
+    yield Work("put_many, known and hashed", "files", count, hashed, targets, note, also=BY_PROCESSES, bare=bare.NAME)
     remembered = {
         "ours": _ours_again(paths, memo=True),
         BY_PROCESSES: _ours_again_by_processes(paths, memo=True),
+        bare.NAME: _bare_again(paths, lambda con, root: bare.remembered(con, root, paths)),
         "dvc-data": _peer(partial(peers.DvcData, remembers=True), lambda store: store.put(paths), first=True),
     }
     note = "warm; both look at each source and object; ours also whether its sources are known"
     targets = [Target("dvc-data", 2.0)]
-    yield Work("put_many, known by the memo", "files", count, remembered, targets, note, also=BY_PROCESSES)
+    yield Work(
+        "put_many, known by the memo", "files", count, remembered, targets, note, also=BY_PROCESSES, bare=bare.NAME
+    )
 
 
 def _one_by_one(material: Material) -> Iterator[Work]:
@@ -168,9 +187,13 @@ def _one_by_one(material: Material) -> Iterator[Work]:
             yield lambda: [store.put(path) for path in paths]
 
     loose = "disk-objectstore, loose"
-    contenders = {"ours": ours, loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths))}
+    contenders = {
+        "ours": ours,
+        bare.NAME: _peer(bare.new_store, lambda root: bare.put_each(paths, root)),
+        loose: _peer(peers.disk_objectstore, lambda store: peers.loose(store, paths)),
+    }
     note = "durable, one at a time, one thread; loose syncs a file and two folders, ours also its index"
-    yield Work("put", "files", len(paths), contenders, [Target(loose, 1.0)], note)
+    yield Work("put", "files", len(paths), contenders, [Target(loose, 1.0)], note, bare=bare.NAME)
 
 
 def _copy(source: str, folder: Path) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
+from benchmarks import bare, peers
 from benchmarks.harness import Prepare, Steps, Target, Work, each, kept
 from benchmarks.hashing import THREADS
 from benchmarks.ingest import put_all
@@ -43,6 +43,19 @@ def _of_ours(material: Material, use: Callable[[Hashes], object]) -> Prepare:
             put_all(store, material.small)
             paths = _shuffled([os.fspath(each.path) for each in store])
             yield lambda: use(paths)
+
+    return prepare
+
+
+def _bare(material: Material) -> Prepare:
+    "Read from a store of ours, without our code"
+
+    def prepare(folder: Path) -> Steps:
+        with ContentStore(kept(folder, "store")) as store:
+            put_all(store, material.small)
+            digests = _shuffled([each.hash[-64:] for each in store])
+        with bare.index_of(store.root) as con:
+            yield lambda: bare.read_each(con, str(store.root), digests)
 
     return prepare
 
@@ -87,6 +100,7 @@ def _reading(material: Material) -> Work:
     plain = "open and read of the path"
     contenders = {
         "ours": _ours(material, lambda store, hashes: each(store.read, hashes)),
+        bare.NAME: _bare(material),
         plain: _of_ours(material, lambda paths: each(_read, paths)),
         **_peers(
             material,
@@ -97,7 +111,7 @@ def _reading(material: Material) -> Work:
     }
     targets = [Target(plain, 1 / 1.3), Target("dvc-data", 1.0)]
     note = "by hash, random order, warm; dvc-data makes the path of the hash, and asks no index"
-    return Work("open and read", "objects", material.scale.files, contenders, targets, note)
+    return Work("open and read", "objects", material.scale.files, contenders, targets, note, bare=bare.NAME)
 
 
 def _looking(material: Material, hit: bool) -> Work:
@@ -135,12 +149,12 @@ def _verified_by_processes(material: Material) -> Prepare:
 
 
 def _verifying(material: Material) -> Work:
-    paths, packed = material.small, "disk-objectstore, packed"
+    paths, packed, walk = material.small, "disk-objectstore, packed", "a walk and hash_files"
     contenders = {
         "ours": _ours(material, lambda store, hashes: verify(store, "hash", threads=THREADS)),
         BY_PROCESSES: _verified_by_processes(material),
         "hash_files": _of_ours(material, lambda paths: list(hash_files(paths, threads=THREADS))),
-        "a walk and hash_files": _ours(material, lambda store, hashes: _hash_all_below(os.fspath(store.root))),
+        walk: _ours(material, lambda store, hashes: _hash_all_below(os.fspath(store.root))),
         packed: _filled(
             "packed",
             peers.disk_objectstore,
@@ -162,7 +176,7 @@ def _verifying(material: Material) -> Work:
     }
     targets = [Target("hash_files", 0.9), Target(packed, 1.3)]
     note = f"every byte, {THREADS} threads, warm; hash_files does not look for files without a row; packs are one file"
-    return Work("verify", "objects", material.scale.files, contenders, targets, note, also=BY_PROCESSES)
+    return Work("verify", "objects", material.scale.files, contenders, targets, note, also=BY_PROCESSES, bare=walk)
 
 
 def works(material: Material) -> Iterator[Work]:

@@ -20,6 +20,7 @@ A = f"sha256:{hashlib.sha256(b'a').hexdigest()}"
 RANGES = [{"start": n / 4, "end": n / 4 + 0.2, "label": "speech", "score": 0.87} for n in range(14)]
 METADATA = {"model": "silero", "threshold": 0.5, "language": "en"}
 BATCH = 1000
+RAW = "raw statement"
 LISTED = 100
 
 SAVE = """INSERT INTO analysis_jobs (file_path, file_hash, config_hash, ranges, metadata, created_at)
@@ -104,18 +105,19 @@ def _saving(scale: Scale) -> Iterator[Work]:
 
     one = {
         "ours": _ours(save),
-        "raw statement": _raw(lambda con: _save_one_by_one(con, paths)),
+        RAW: _raw(lambda con: _save_one_by_one(con, paths)),
         "seed": _seed(save),
     }
-    yield Work("save", "rows", len(paths), one, [Target("raw statement", 0.95), Target("seed", 5.0)], "durable, each")
+    targets = [Target(RAW, 0.95), Target("seed", 5.0)]
+    yield Work("save", "rows", len(paths), one, targets, "durable, each", bare=RAW)
     relaxed = {
         "ours": _ours(save, durability="none"),
-        "raw statement": _raw(lambda con: _save_one_by_one(con, paths), synchronous="NORMAL"),
+        RAW: _raw(lambda con: _save_one_by_one(con, paths), synchronous="NORMAL"),
         "seed": one["seed"],
     }
-    targets = [Target("raw statement", 0.95), Target("seed", 14.0)]
+    targets = [Target(RAW, 0.95), Target("seed", 14.0)]
     note = "a power cut may take the newest; those of the seed are durable"
-    yield Work("save, durability none", "rows", len(paths), relaxed, targets, note)
+    yield Work("save, durability none", "rows", len(paths), relaxed, targets, note, bare=RAW)
     pieces = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
 
     def ours(storage: MediaAnalysisStorage) -> None:
@@ -128,9 +130,9 @@ def _saving(scale: Scale) -> Iterator[Work]:
             con.executemany(SAVE, [values_of(path) for path in some])
             con.execute("COMMIT")
 
-    many = {"ours": _ours(ours), "raw statement": _raw(raw), "seed": one["seed"]}
-    targets = [Target("raw statement", 0.95), Target("seed", 30.0)]
-    yield Work("save_many", "rows", len(paths), many, targets, f"durable, by {BATCH}")
+    many = {"ours": _ours(ours), RAW: _raw(raw), "seed": one["seed"]}
+    targets = [Target(RAW, 0.95), Target("seed", 30.0)]
+    yield Work("save_many", "rows", len(paths), many, targets, f"durable, by {BATCH}", bare=RAW)
 
 
 def look_up(con: Any, path: str, sql: str = GET) -> MediaAnalysisRow | None:
@@ -145,12 +147,12 @@ def _looking_up(scale: Scale, rows: int, hit: bool) -> Work:
     paths = [path if hit else path + "?" for path in paths_of(min(rows, scale.rows))]
     contenders = {
         "ours": _ours(lambda storage: each(lambda path: storage.get_cached(path, A), paths), rows),
-        "raw statement": _raw(lambda con: each(lambda path: look_up(con, path), paths), rows),
+        RAW: _raw(lambda con: each(lambda path: look_up(con, path), paths), rows),
         "seed": _seed(lambda storage: each(lambda path: storage.get_cached(path, A), paths), rows),
     }
     name = f"get_cached, {'hit' if hit else 'miss'}, {rows:,} rows"
-    targets = [Target("raw statement", 0.9), Target("seed", 4.5 if hit else 13.0)]
-    return Work(name, "calls", len(paths), contenders, targets, "warm")
+    targets = [Target(RAW, 0.9), Target("seed", 4.5 if hit else 13.0)]
+    return Work(name, "calls", len(paths), contenders, targets, "warm", bare=RAW)
 
 
 def _listing(scale: Scale) -> Work:

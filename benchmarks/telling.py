@@ -74,10 +74,11 @@ def targets_table(told: Told) -> str:
             f"{target['wanted']:.2f}",
             _measured(target, "measured"),
             _measured(target, "also"),
+            "" if target["bare"] is None else f"{target['bare']:.2f}",
         )
         for work, target in targets(told)
     )
-    return _table(("work", "our rate, divided by that of", "wanted", "measured", "by processes"), rows, 2)
+    return _table(("work", "our rate, divided by that of", "wanted", "measured", "by processes", "bare calls"), rows, 2)
 
 
 def rates_table(told: Told) -> str:

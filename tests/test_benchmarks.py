@@ -60,14 +60,18 @@ def test_a_ratio_is_that_of_the_rounds_and_is_compared_with_its_target(tmp_path)
 
 
 def test_another_way_of_ours_is_compared_with_the_same_targets(tmp_path):
-    walls = {"ours": 4.0, "ours, 4 processes": 1.0, "other": 2.0}
+    walls = {"ours": 4.0, "ours, 4 processes": 1.0, "other": 2.0, "raw": 3.2}
     contenders = {name: hashing.simply(lambda wall=wall: wall) for name, wall in walls.items()}
-    work = Work("work", "times", 1, contenders, [Target("other", 0.9)], also="ours, 4 processes")
+    work = Work(
+        "work", "times", 1, contenders, [Target("other", 0.9), Target("raw", 0.5)], also="ours, 4 processes", bare="raw"
+    )
     outcome = measure(work, 1, tmp_path)
-    (target,) = as_json(outcome)["targets"]
-    assert target == {"other": "other", "wanted": 0.9, "measured": 0.5, "also": 2.0}
-    assert "of x 0.9: MISSED; ours, 4 processes: x 2.00" in "\n".join(table(outcome))
-    assert not work.may_rest("ours, 4 processes")
+    target, of_raw = as_json(outcome)["targets"]
+    assert target == {"other": "other", "wanted": 0.9, "measured": 0.5, "also": 2.0, "bare": 0.625}
+    assert (of_raw["measured"], of_raw["bare"]) == (0.8, None)
+    told = "\n".join(table(outcome))
+    assert "of x 0.9: MISSED; ours, 4 processes: x 2.00; raw: x 0.62\n" in told and told.count("; raw: ") == 1
+    assert not work.may_rest("ours, 4 processes") and not work.may_rest("raw")
 
 
 def test_free_memory_is_filled_before_whoever_writes_begins(tmp_path, monkeypatch):
@@ -208,8 +212,8 @@ def test_results_carry_what_they_depend_on_and_name_nobody():
 
 def test_a_missed_target_is_told():
     def told(measured, also):
-        target = {"other": "floor", "wanted": 0.85, "measured": measured, "also": also}
+        target = {"other": "floor", "wanted": 0.85, "measured": measured, "also": also, "bare": 0.7}
         return {"works": [{"name": "put_many", "targets": [target]}]}
 
-    assert "| **0.50, missed** |  |" in telling.targets_table(told(0.5, None))
-    assert "| **0.50, missed** | 0.90 |" in telling.targets_table(told(0.5, 0.9))
+    assert "| **0.50, missed** |  | 0.70 |" in telling.targets_table(told(0.5, None))
+    assert "| **0.50, missed** | 0.90 | 0.70 |" in telling.targets_table(told(0.5, 0.9))
