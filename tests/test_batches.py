@@ -199,7 +199,7 @@ def test_slow_contents_come_together_while_others_are_stored(store, groups, monk
     assert [len(group.jobs) for group in groups] == [1, 9]
 
 
-def test_the_next_group_is_received_while_one_is_stored(store, small_groups, monkeypatch):
+def test_the_next_two_groups_are_received_while_one_is_stored(store, small_groups, monkeypatch):
     write, pulled, waited = Group.store, threading.Event(), []
 
     def patient(self):
@@ -207,13 +207,13 @@ def test_the_next_group_is_received_while_one_is_stored(store, small_groups, mon
         write(self)
 
     def contents():
-        yield from posters(10)
+        yield from posters(20)
         pulled.set()
-        yield b"of the next group"
+        yield b"of the third group"
 
     monkeypatch.setattr(Group, "store", patient)
-    assert [outcome.error for outcome in store.put_many(contents())] == [None] * 11
-    assert waited == [True, True]
+    assert [outcome.error for outcome in store.put_many(contents())] == [None] * 21
+    assert waited == [True, True, True]
 
 
 def test_groups_are_stored_by_one_thread(store, small_groups, monkeypatch):
