@@ -11,7 +11,7 @@ import os
 import stat as stats
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from .contents import Found, Job
@@ -172,17 +172,9 @@ class Arrivals:
         jobs: list[Job],
         view: memoryview,  # Where they can be held at once
     ) -> None:
-        used, known, began = 0, self.putting.known, time.time_ns()
-        for job in jobs:
-            if self.stop.is_set():
-                return
-            job.began = began
-            try:
-                self.read(job, known, view[used:])
-            except Exception as e:
-                self.fail(job, e)
-            used += _room_for(job)
-        self._stage([job for job in jobs if job.incoming is not None])
+        self.read(jobs, self.putting.known, view)
+        received = [job for job in jobs if job.incoming is not None]
+        self.stage(received, self.putting.index.live([job.digest for job in received]))
 
     def _look(
         self,
@@ -301,39 +293,45 @@ class Arrivals:
 
     def read(
         self,
-        job: Job,
-        known: Known,
-        view: memoryview,  # `job.file.room` bytes or more, which are its own until it is staged
-    ) -> None:
-        "Read and hash a content; put it right away, if it is alone"
-        assert job.terms is not None
-        if job.alone:
-            job.result = self.putting.put(job.content, job.terms)
-        elif job.file is not None and job.file.room:
-            data = read_small(job.file.name, job.file.stat, view)
-            self._of_file(job, hash_bytes(data), data)
-        else:
-            terms = job.terms
-            job.took(take(job.content, terms.limits, known, self.putting.staging, None, terms.follow_symlinks))
-
-    def _stage(
-        self,
         jobs: list[Job],
+        known: Known,
+        view: memoryview,  # Where they can be held at once; theirs until they are staged
     ) -> None:
-        "Write what the store does not hold to staged files"
-        live = self.putting.index.live([job.digest for job in jobs])
-        size, held = 0, 0
+        "Read and hash contents; those that are alone are put right away"
+        if self.stop.is_set():
+            return
+        began = time.time_ns()
+        small = [job for job in jobs if job.file is not None and job.file.room and not job.alone]
+        if small:
+            self._read_small(small, view)
         for job in jobs:
-            assert job.incoming is not None
+            job.began = began
+            if self.stop.is_set():
+                return
+            terms = job.terms
+            assert terms is not None
             try:
-                self.stage(job, job.digest in live)
+                if job.alone:
+                    job.result = self.putting.put(job.content, terms)
+                elif job.file is None or not job.file.room:
+                    job.took(take(job.content, terms.limits, known, self.putting.staging, None, terms.follow_symlinks))
             except Exception as e:
                 self.fail(job, e)
-            size += job.incoming.size
-            held += 0 if job.in_memory else len(job.incoming.data or b"")
-        with self.mutex:
-            self.bytes += size
-            self.held += held
+
+    def _read_small(
+        self,
+        jobs: list[Job],  # Files
+        view: memoryview,  # As in `read`
+    ) -> None:
+        read = read_small([(job.file.name, job.file.stat) for job in jobs if job.file is not None], view)
+        hashes = [hash_bytes(data) if isinstance(data, memoryview) else "" for data in read]
+        for job, data, hash in zip(jobs, read, hashes, strict=True):
+            try:
+                if not isinstance(data, memoryview):
+                    raise data
+                self._of_file(job, hash, data)
+            except Exception as e:
+                self.fail(job, e)
 
     def source(
         self,
@@ -348,12 +346,31 @@ class Arrivals:
 
     def stage(
         self,
-        job: Job,
-        known: bool,  # Does the store hold its bytes?
+        jobs: list[Job],  # Received
+        known: Container[str],  # Digests whose bytes the store holds
     ) -> None:
-        "Write a content to a staged file, unless it is known; its bytes are not held any longer"
-        assert job.incoming is not None
-        if job.incoming.staged is not None or not known:
-            job.staged, job.staged_stat = self.putting.objects.stage(job.incoming)
-        if job.staged is not None or not job.is_stream:  # else its bytes may be needed, and come only once
-            job.incoming = job.incoming.without_data()
+        "Write to staged files what is not known; no bytes are held any longer, but those that may be needed again"
+        wanted = [
+            (job, job.incoming)
+            for job in jobs
+            if job.incoming is not None and (job.incoming.staged is not None or job.digest not in known)
+        ]
+        made = self.putting.objects.stage_all([incoming for _, incoming in wanted])
+        failed: list[tuple[Job, Exception]] = []
+        for (job, _), file in zip(wanted, made, strict=True):
+            if isinstance(file, Exception):
+                failed.append((job, file))
+            else:
+                job.staged, job.staged_stat = file
+        for job, error in failed:  # now that all that was staged is known, and will be removed
+            self.fail(job, error)
+        size, held = 0, 0
+        for job in jobs:
+            assert job.incoming is not None
+            if job.staged is not None or not job.is_stream:  # else they come only once
+                job.incoming = job.incoming.without_data()
+            size += job.incoming.size
+            held += 0 if job.in_memory else len(job.incoming.data or b"")
+        with self.mutex:
+            self.bytes += size
+            self.held += held

@@ -96,11 +96,16 @@ class Batch:
         groups: deque[Group] = deque()
         rest = iter(contents)
         try:
-            with workers(self._storers, "store") as storer, workers(self._readers, "receive") as readers:
+            with (
+                workers(self._readers, "receive") as readers,
+                workers(self._storers, "flush") as flusher,
+                workers(self._storers, "store") as storer,
+            ):
                 try:
                     while self._more or groups:
                         if self._more and self._begin(groups):
                             yield from self._fill(groups, rest, readers)
+                            groups[-1].flushed = flusher.submit(groups[-1].flush)
                             groups[-1].finished = storer.submit(groups[-1].store)
                         if groups and (len(groups) > AHEAD or not self._more):
                             yield from self._end(groups)

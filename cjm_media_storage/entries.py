@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from .guarding import IndexDatabase
-from .layout import is_object_path, object_path
+from .layout import is_kept, object_path
 from .schema import is_usual
 
 if TYPE_CHECKING:
@@ -96,9 +96,8 @@ class Entries:
     ) -> tuple[str, int] | None:  # Relative to the root, and its size in bytes; None says nothing
         "Where a file with these bytes is, if it is durable, in a third of the time that whole rows take to be read"
         for namespace, extension, size in self.database.fetch(_PLACE, (digest,)):
-            path = object_path(namespace, digest, extension)
-            if is_object_path(path) and type(size) is int:
-                return path, size
+            if is_kept(namespace, extension) and type(size) is int:
+                return object_path(namespace, digest, extension), size
         return None
 
     def select(

@@ -22,8 +22,7 @@ from cjm_media_storage.kernel import (
     RENAME_NOREPLACE,
     Abilities,
     has_call,
-    has_openat2,
-    open_without_links,
+    opener_without_links,
     renameat2,
     sync_file_range,
     syncfs,
@@ -242,7 +241,8 @@ class Disk(Abilities):
         path: str,
     ) -> int:  # File descriptor; -1 if a step of the path is a link, and where that cannot be told
         "Open `path` for reading, as `READ` does, if no step of it is a link; what else goes wrong, a plain open tells"
-        return open_without_links(path, READ) if self.no_links and has_openat2() else -1
+        open_path = opener_without_links(READ) if self.no_links else None
+        return -1 if open_path is None else open_path(path)
 
     @property
     def can_sync_filesystem(self) -> bool:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import stat as stats
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,6 +21,7 @@ from cjm_media_storage.errors import (
     SizeMismatch,
     SourceChanged,
     SourceError,
+    StorageError,
     TooLarge,
 )
 from .files import read_into
@@ -129,43 +130,73 @@ def _is_file_at(
         return True
 
 
-def check_unchanged(
+def _check_same(
     path: str | os.PathLike[str],
-    fd: int,
+    now: os.stat_result,
     before: os.stat_result,
     seen: int,  # Bytes read
-    at_once: bool = False,  # In a moment? Then whatever else has the name of the file by now came after it
 ) -> None:
-    "Raise `SourceChanged` unless the file is as it was. One that was unlinked meanwhile is, if its bytes are"
-    now = os.fstat(fd)
+    "Raise `SourceChanged` unless a file is as it was. One that was unlinked meanwhile is, if its bytes are"
     if seen > before.st_size and same_bytes(now, before):  # as in /proc, where files are made when they are read
         raise SourceError(os.fspath(path), "its size says nothing of its bytes; open it, and put the stream", seen)
     same = seen == before.st_size and same_bytes(now, before) and os.path.samestat(now, before)
     if same and before.st_nlink == now.st_nlink:
         same = before.st_ctime_ns == now.st_ctime_ns
-    if not (same and (at_once or _is_file_at(path, now))):
+    if not same:
+        raise SourceChanged(os.fspath(path), seen)
+
+
+def check_unchanged(
+    path: str | os.PathLike[str],
+    fd: int,
+    before: os.stat_result,
+    seen: int,  # Bytes read
+) -> None:
+    "Raise `SourceChanged` unless the file is as it was, and nothing else has its name"
+    now = os.fstat(fd)
+    _check_same(path, now, before, seen)
+    if not _is_file_at(path, now):
         raise SourceChanged(os.fspath(path), seen)
 
 # %% ../nbs/321_ingest.ipynb #6c638a49
-def read_small(
+def _read_whole(
     path: str,
-    before: os.stat_result,  # Of `path` itself, a regular file
-    room: memoryview,  # For one byte more than it has
-) -> memoryview:  # The part of `room` that was filled
-    "All bytes of a file that was looked at; `SourceError`, or `SourceChanged` if it is not the same any more"
-    room = room[: before.st_size + 1]
+    room: memoryview,  # For one byte more than the file has
+) -> tuple[memoryview, os.stat_result]:  # The part of `room` that was filled, and what the file is
+    fd = os.open(path, _AS_IT_IS)
     try:
-        fd = os.open(path, _AS_IT_IS)
+        seen = read_into(fd, room)
+        while seen < len(room) - 1 and (count := read_into(fd, room[seen:])):
+            seen += count
+        return room[:seen], os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def read_small(
+    files: Sequence[tuple[str, os.stat_result]],  # Path and stat of each: regular files, looked at a moment ago
+    view: memoryview,  # For one byte more than each has, one after the other
+) -> list[memoryview | StorageError]:  # The part of `view` that each filled, or what is wrong with it
+    "All bytes of files; `SourceError`, or `SourceChanged` for one that is not the same any more"
+    read: list[tuple[memoryview, os.stat_result] | OSError] = []
+    end = 0
+    for path, before in files:
+        begin, end = end, end + before.st_size + 1
         try:
-            seen = read_into(fd, room)
-            while seen < before.st_size and (count := read_into(fd, room[seen:])):
-                seen += count
-            check_unchanged(path, fd, before, seen, at_once=True)
-        finally:
-            os.close(fd)
-    except OSError as e:
-        raise SourceError(path, e.strerror or str(e), 0) from e
-    return room[:seen]
+            read.append(_read_whole(path, view[begin:end]))
+        except OSError as e:
+            read.append(e)
+    found: list[memoryview | StorageError] = []
+    for (path, before), given in zip(files, read, strict=True):
+        try:
+            if isinstance(given, OSError):
+                raise SourceError(path, given.strerror or str(given), 0) from given
+            data, now = given
+            _check_same(path, now, before, len(data))
+            found.append(data)
+        except StorageError as e:
+            found.append(e)
+    return found
 
 
 class Known(NamedTuple):

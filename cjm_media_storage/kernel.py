@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FICLONE', 'RENAME_NOREPLACE', 'RENAME_EXCHANGE', 'Abilities', 'has_call', 'syncfs', 'sync_file_range', 'renameat2',
-           'open_without_links', 'has_openat2']
+           'opener_without_links']
 
 # %% ../nbs/108_kernel.ipynb #702702af
 import errno
@@ -120,28 +120,27 @@ _RESOLVE_NO_SYMLINKS = 4  # linux/openat2.h
 
 
 @functools.cache
-def _how(
-    flags: int,
-) -> object:
-    "The `struct open_how` of linux/openat2.h: flags, mode, resolve, of 64 bits each"
+def opener_without_links(
+    flags: int,  # Of `os.open`, without O_CREAT
+) -> Callable[[str], int] | None:  # None where there is no such call
+    "A function that opens a path if no step of it is a link: a descriptor that no child inherits, or -1, also for errors"
+    call = _find("syscall") if sys.platform == "linux" else None
+    if call is None:
+        return None
     import ctypes
 
-    return (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    number, here, size = (
+        ctypes.c_long(_OPENAT2),
+        ctypes.c_int(_AT_FDCWD),
+        ctypes.c_size_t(24),
+    )  # made once: it is faster
+    how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)  # struct open_how: flags, mode, resolve
 
+    def open_path(path: str) -> int:
+        return call(number, here, os.fsencode(path), how, size)
 
-def open_without_links(
-    path: str,
-    flags: int,  # Of `os.open`, without O_CREAT
-) -> int:  # File descriptor, which no child inherits; -1 if a step of the path is a link, or if that cannot be told
-    "Open `path` if no step of it is a link; what else goes wrong, `os.open` tells"
-    call = _find("syscall")
-    return -1 if call is None else call(_OPENAT2, _AT_FDCWD, os.fsencode(path), _how(flags), 24)
-
-
-@functools.cache
-def has_openat2() -> bool:
-    "Does `open_without_links` work here?"
-    fd = open_without_links("/", os.O_RDONLY) if sys.platform == "linux" else -1
-    if fd >= 0:
-        os.close(fd)
-    return fd >= 0
+    fd = open_path("/")
+    if fd < 0:
+        return None
+    os.close(fd)
+    return open_path

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ALGO', 'FORMAT', 'INDEX', 'SHORTEST', 'normalize_extension', 'extension_of', 'is_namespace', 'check_namespace',
-           'object_path', 'is_object_path', 'digest_of', 'digest_prefix', 'check_own', 'is_store', 'open_root',
-           'read_note', 'write_note', 'create_note', 'check_not_moving', 'holds_objects', 'read_id', 'index_note',
-           'check_index_here']
+           'object_path', 'is_object_path', 'is_kept', 'digest_of', 'digest_prefix', 'check_own', 'is_store',
+           'open_root', 'read_note', 'write_note', 'create_note', 'check_not_moving', 'holds_objects', 'read_id',
+           'index_note', 'check_index_here']
 
 # %% ../nbs/300_layout.ipynb #891117c6
 import contextlib
@@ -110,6 +110,15 @@ def is_object_path(
 ) -> bool:
     "Could an object be kept at `path`?"
     return _OBJECT_PATH.fullmatch(path) is not None
+
+
+@functools.lru_cache(typed=True)  # a store has few of them
+def is_kept(
+    namespace: str,
+    extension: str,  # '' is none
+) -> bool:
+    "Could objects be kept with that namespace and that extension?"
+    return is_object_path(object_path(namespace, "0" * 64, extension))
 
 
 _HASH = re.compile(rf"{ALGO}:[0-9a-f]{{64}}", re.ASCII)

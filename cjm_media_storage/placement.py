@@ -9,10 +9,11 @@ __all__ = ['Placement']
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from .entries import Entry
-from .errors import SourceChanged
+from .errors import SourceChanged, StorageError
 from .files import Disk, NoHardLink
 from .hashing import Hasher
 from .ingest import Incoming, same_bytes
@@ -137,11 +138,33 @@ class Placement:
         incoming: Incoming,  # With its bytes
     ) -> tuple[str, os.stat_result]:  # For the caller to remove, if it is not the one that `incoming` has
         "Give bytes a staged file with the permissions of an object; it is not synced yet"
-        if incoming.staged is None:
-            return self._staging.write(incoming.data or b"", self._object_mode)
-        path = self._second_name(incoming.staged, incoming) if incoming.link_mode == "hardlink" else incoming.staged
-        self._disk.chmod(path, self._object_mode)
-        return path, os.stat(path)
+        (made,) = self.stage_all([incoming])
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def stage_all(
+        self,
+        incoming: Sequence[Incoming],
+    ) -> list[tuple[str, os.stat_result] | OSError | StorageError]:  # As `stage` gives or raises it
+        "Give the bytes of each a staged file"
+        written = iter(
+            self._staging.write_all([each.data or b"" for each in incoming if each.staged is None], self._object_mode)
+        )
+        return [next(written) if each.staged is None else self._stage_file(each, each.staged) for each in incoming]
+
+    def _stage_file(
+        self,
+        incoming: Incoming,
+        path: str,  # Its file
+    ) -> tuple[str, os.stat_result] | OSError | StorageError:
+        try:
+            if incoming.link_mode == "hardlink":
+                path = self._second_name(path, incoming)
+            self._disk.chmod(path, self._object_mode)
+            return path, os.stat(path)
+        except (OSError, StorageError) as e:
+            return e
 
     def _second_name(
         self,

@@ -34,7 +34,10 @@ def film(tmp_path):
 
 
 def read(path, before):
-    return bytes(read_small(os.fspath(path), before, memoryview(bytearray(100))))
+    (data,) = read_small([(os.fspath(path), before)], memoryview(bytearray(100)))
+    if isinstance(data, Exception):
+        raise data
+    return bytes(data)
 
 
 @pytest.mark.parametrize("by_readv", [True, False])

@@ -89,7 +89,7 @@ def test_known_bytes_cost_no_temporary_file(store, tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(os.urandom(size))
         store.put(tmp_path / name)
         monkeypatch.setattr(Staging, "new", None)
-        monkeypatch.setattr(Staging, "write", None)
+        monkeypatch.setattr(Staging, "_write", None)
         assert not store.put(tmp_path / name).created
         assert not store.put((tmp_path / name).read_bytes()).created
         monkeypatch.undo()

@@ -18,8 +18,7 @@ from cjm_media_storage.kernel import (
     RENAME_NOREPLACE,
     Abilities,
     has_call,
-    has_openat2,
-    open_without_links,
+    opener_without_links,
     renameat2,
     sync_file_range,
     syncfs,
@@ -31,7 +30,7 @@ LARGE = 3 << 32  # Of more bits than an `int` of C
 @pytest.fixture(autouse=True)
 def nothing_found():
     "Calls are looked for anew, also by whoever comes after"
-    looks = kernel._find, kernel.has_openat2, kernel._how
+    looks = kernel._find, kernel.opener_without_links
     for look in looks:
         look.cache_clear()
     yield
@@ -135,9 +134,10 @@ def test_flags_that_the_kernel_does_not_know_are_an_ability_that_it_lacks(two):
 
 @pytest.fixture
 def openat2(tmp_path):
-    if not has_openat2():
+    open_path = opener_without_links(os.O_RDONLY)
+    if open_path is None:
         pytest.skip("this system has no openat2")
-    return lambda path: open_without_links(str(path), os.O_RDONLY)
+    return lambda path: open_path(str(path))
 
 
 def test_a_file_is_opened_where_no_step_is_a_link(openat2, two):
@@ -170,23 +170,23 @@ def test_it_is_used_wherever_it_is_there():
     fd = ctypes.CDLL(None).syscall(437, -100, b"/", how, 24)
     if fd >= 0:
         os.close(fd)
-    assert has_openat2() is (fd >= 0)
+    assert (opener_without_links(os.O_RDONLY) is not None) is (fd >= 0)
 
 
 def test_what_is_not_there_is_not_opened(openat2, tmp_path):
     assert openat2(tmp_path / "none") == -1
 
 
-def test_an_old_library_opens_nothing_in_that_way(two, old_library):
-    assert not has_openat2() and open_without_links(str(two[0]), os.O_RDONLY) == -1
+def test_an_old_library_opens_nothing_in_that_way(old_library):
+    assert opener_without_links(os.O_RDONLY) is None
 
 
-def test_a_call_that_the_kernel_does_not_know_opens_nothing(two, monkeypatch):
+def test_a_call_that_the_kernel_does_not_know_opens_nothing(monkeypatch):
     monkeypatch.setattr(kernel, "_OPENAT2", 1 << 20)
-    assert not has_openat2() and open_without_links(str(two[0]), os.O_RDONLY) == -1
+    assert opener_without_links(os.O_RDONLY) is None
 
 
 def test_other_systems_are_not_asked(monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr(kernel, "_find", None)
-    assert not has_openat2()
+    assert opener_without_links(os.O_RDONLY) is None

@@ -11,9 +11,10 @@ from damage import overwrite, quarantined
 from recording import Recorder, calls
 
 from cjm_media_storage.files import Disk
-from cjm_media_storage.kernel import has_openat2
+from cjm_media_storage.kernel import opener_without_links
 from cjm_media_storage.layout import digest_of
 from cjm_media_storage.objects import AT_ONCE
+from cjm_media_storage.paths import READ
 from cjm_media_storage.staging import boot_id
 from cjm_media_storage.storage import ContentStore, CorruptObject, MissingObject, UnsafePath, hash_bytes
 
@@ -120,8 +121,8 @@ def test_wrong_bytes_are_given_to_whoever_does_not_ask(stored):
 def opening(request, monkeypatch):
     "How a small file is opened"
     if request.param != "openat2":
-        monkeypatch.setattr("cjm_media_storage.files.has_openat2", lambda: False)
-    elif not has_openat2():
+        monkeypatch.setattr("cjm_media_storage.files.opener_without_links", lambda flags: None)
+    elif opener_without_links(READ) is None:
         pytest.skip("this system has no openat2")
     return request.param
 

@@ -90,7 +90,7 @@ def test_what_is_adopted_is_durable(store):
 def test_what_is_adopted_costs_no_temporary_file(store, monkeypatch):
     path = store.put(POSTER).path
     store._index.database.execute("DELETE FROM objects")
-    for name in ("new", "write"):
+    for name in ("new", "_write"):
         monkeypatch.setattr(Staging, name, None)
     assert store.put(path).created
 
