@@ -16,6 +16,7 @@ from stores import Shared
 from together import in_threads
 
 from cjm_media_storage import folder_store, parts
+from cjm_media_storage.files import Disk
 from cjm_media_storage.layout import INDEX, SHORTEST, check_index_here, index_note, is_store
 from cjm_media_storage.lineage import Lineage
 from cjm_media_storage.maintenance import gc, move_root, rebuild_index, repair, snapshot, verify
@@ -526,13 +527,13 @@ def test_a_staged_file_that_is_swept_wrongly_is_an_error_and_no_loss(shared, tmp
         if there == "rubbish":
             suffix = ".mkv" if form == "file" else ""
             shared.write(f"assets/{hash[7:9]}/{hash[9:11]}/{hash[7:]}{suffix}", b"rubbish")
-        link = store.parts.objects.link
+        rename = Disk.rename_new
 
         def late(*args):
             sweep(store)
-            return link(*args)
+            return rename(*args)
 
-        monkeypatch.setattr(store.parts.objects, "link", late)
+        monkeypatch.setattr(Disk, "rename_new", late)
         if many:
             (outcome,) = store.put_many([content])
             assert isinstance(outcome.error, OSError | StorageError) and outcome.result is None
@@ -540,5 +541,6 @@ def test_a_staged_file_that_is_swept_wrongly_is_an_error_and_no_loss(shared, tmp
             with pytest.raises((OSError, StorageError)):
                 store.put(content)
         assert hash not in store and len(store) == 0
+    monkeypatch.setattr(Disk, "rename_new", rename)
     with shared.open() as store:
         assert store.put(FORMS[form](tmp_path)).created and store.read(hash, verify=True) == expected

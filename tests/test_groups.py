@@ -7,6 +7,7 @@ import subprocess
 import threading
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from on_disk import memory_disk, staged, tree, unprivileged
@@ -272,6 +273,41 @@ def test_a_sync_that_fails_fails_its_group_and_no_other(tmp_path, small_groups, 
         assert (len(store), staged(store)) == (10, [])
         assert sum(outcome.result.created for outcome in store.put_many(contents)) == 5
         assert all(store.read(hash_bytes(content), verify=True) == content for content in contents)
+
+
+def test_bytes_get_a_name_after_their_sync_while_groups_overtake_one_another(tmp_path, small_groups):
+    "The bytes of a group are synced by a thread of their own, maybe while the group before gets its names"
+    written, synced, named = set(), {}, []
+
+    class Watching(Disk):
+        def create(self, path, mode=0o600):
+            written.add(os.fspath(path))
+            return super().create(path, mode)
+
+        def sync_filesystem(self, fd):
+            covered = set(written)  # what was written before it began
+            super().sync_filesystem(fd)
+            for path in covered:
+                synced.setdefault(path, threading.current_thread().name)
+
+        def rename_new(self, source, target):
+            named.append(synced.get(os.fspath(source)))
+            super().rename_new(source, target)
+
+    with ContentStore(tmp_path / "store", disk=Watching()) as store:
+        assert all(outcome.result for outcome in store.put_many([b"poster %d" % n for n in range(30)]))
+    assert len(named) == 30 and None not in named and "flush-0" in named
+
+
+def test_nobody_takes_away_what_is_being_synced(store):
+    "The end of a group that fails closes the file that its sync goes by"
+    group, order = Group(store._putting, "batch"), []
+    group.stop.set()
+    group.flushed = SimpleNamespace(exception=lambda: order.append("synced"))
+    group.discard = lambda: order.append("discarded")
+    group.store()
+    Group.discard(group)
+    assert order == ["synced", "discarded"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from cjm_media_storage.layout import (
     digest_of,
     digest_prefix,
     extension_of,
+    is_kept,
     is_namespace,
     normalize_extension,
     object_path,
@@ -91,6 +92,14 @@ def test_fault_06_namespaces_that_are_none(value):
     with pytest.raises(InvalidNamespace):
         check_namespace(value)
     assert not is_namespace(value) and is_namespace("actors")
+
+
+NOT_KEPT = [("..", "jpg"), ("assets", "a/b"), ("", ""), (b"assets", "jpg"), (None, "")]
+
+
+@pytest.mark.parametrize("namespace, extension", NOT_KEPT)
+def test_objects_are_kept_with_good_names_only(namespace, extension):
+    assert is_kept("assets", "jpg") and is_kept("actors", "") and not is_kept(namespace, extension)
 
 
 def test_the_place_of_an_object():
