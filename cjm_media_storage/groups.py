@@ -321,12 +321,12 @@ class Group(Arrivals):
         "Commit what is new of them, in one transaction"
         index, now = self.putting.index, time.time()
         written: list[bool | ObjectNotFound] = []
-        with contextlib.ExitStack() as transaction:  # it ends when others work again: that takes a wait for the disk
-            with self.turns.alone():
-                news = self._news(jobs, now)
-                if news:
-                    con = transaction.enter_context(index.database.transaction(self._durable))
-                    written = write_all(index, con, [row for _, row in news], now)
+        # The transaction ends last, when others work again: that waits for the disk.
+        with contextlib.ExitStack() as transaction, self.turns.alone():
+            news = self._news(jobs, now)
+            if news:
+                con = transaction.enter_context(index.database.transaction(self._durable))
+                written = write_all(index, con, [row for _, row in news], now)
         for (job, _), done in zip(news, written, strict=True):
             job.error = done if isinstance(done, ObjectNotFound) else None
             job.created = done is True

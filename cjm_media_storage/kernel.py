@@ -123,7 +123,7 @@ _RESOLVE_NO_SYMLINKS = 4  # linux/openat2.h
 def opener_without_links(
     flags: int,  # Of `os.open`, without O_CREAT
 ) -> Callable[[str], int] | None:  # None where there is no such call
-    "A function that opens a path if no step of it is a link: a descriptor that no child inherits, or -1, also for errors"
+    "What opens a path if no step of it is a link: gives a descriptor that no child inherits, or -1, also for errors"
     call = _find("syscall") if sys.platform == "linux" else None
     if call is None:
         return None
