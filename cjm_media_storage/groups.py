@@ -183,16 +183,15 @@ class Group(Arrivals):
     ) -> None:
         "Store what has to be read after all"
         for job in jobs:
-            try:
-                with room as view:
-                    self.read([job], NOTHING, view)
-                    if job.incoming is not None and not job.error:
-                        self.stage([job], ())
-            except Exception as e:
-                self.fail(job, e)
-        if self._under_way:
-            self._flush(self._under_way)
-            self._store(self._under_way)
+            job.incoming = None  # that has no bytes any more
+            with room as view:
+                self.read([job], NOTHING, view)
+                if job.incoming is not None:
+                    self.stage([job], ())
+        read = [job for job in jobs if job.staged is not None]
+        if read:
+            self._flush(read)
+            self._store(read)
 
     def _store(
         self,

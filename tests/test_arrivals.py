@@ -47,9 +47,10 @@ def test_a_file_is_read_as_it_was_looked_at(film, monkeypatch, by_readv):
     assert read(film, os.lstat(film)) == b"a film"
 
 
-def test_a_file_that_comes_in_pieces_is_read_to_its_end(film, monkeypatch):
+@pytest.mark.parametrize("piece", [2, 5])
+def test_a_file_that_comes_in_pieces_is_read_to_its_end(film, monkeypatch, piece):
     "As from a disk on a network, or after an interrupt"
-    monkeypatch.setattr(ingest, "read_into", lambda fd, view: read_into(fd, view[:2]))
+    monkeypatch.setattr(ingest, "read_into", lambda fd, view: read_into(fd, view[:piece]))
     assert read(film, os.lstat(film)) == b"a film"
 
 
@@ -261,6 +262,41 @@ def test_a_store_that_fails_is_not_asked_again(store, monkeypatch):
         arrivals.receive([Job(b"a film", b"a film", check_terms())])
     arrivals.receive([Job(b"a poster", b"a poster", check_terms())])
     assert asked == [b"a film"]
+
+
+def test_only_what_may_be_needed_and_comes_once_stays_in_memory(store, film):
+    store.put(b"a poster")
+    new, known, given, read = iter([b"a still"]), iter([b"a poster"]), b"a poster", str(film)
+    jobs = [Job(content, content, check_terms()) for content in (new, known, given, read)]
+    arrivals = Arrivals(store.parts.putting, "batch")
+    arrivals.receive(jobs)
+    assert [job.incoming.data for job in jobs] == [None, b"a poster", None, None]
+    assert [job.staged is None for job in jobs] == [False, True, True, False]
+    assert (arrivals.held, arrivals.bytes) == (8, 7 + 8 + 8 + 6)
+
+
+def test_nothing_more_is_read_once_it_is_to_stop(store, film):
+    "Neither the small files of a task nor what comes after a content that was under way"
+
+    def stopping():
+        arrivals.stop.set()
+        yield b"a film"
+
+    arrivals = Arrivals(store.parts.putting, "batch")
+    first, second, small = (Job(each, each, check_terms()) for each in (stopping(), b"a poster", film))
+    arrivals.receive([first, second])
+    assert first.incoming is not None and second.incoming is None
+    arrivals.stop.clear()
+    arrivals.recognise([small])
+    arrivals.stop.set()
+    arrivals.read_all([small])
+    assert small.file is not None and small.incoming is None and not small.ended and not small.began
+
+
+def test_a_mistake_of_ours_is_raised(store, film, monkeypatch):
+    monkeypatch.setattr(Arrivals, "_of_file", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(store.put_many([film]))
 
 
 class FullOnce(Disk):

@@ -820,6 +820,46 @@ def test_a_file_that_is_lost_at_both_ends_fails_alone(store, remembered, monkeyp
     assert isinstance(outcomes[2].error, SourceError)
 
 
+def test_what_is_read_after_all_is_synced_before_it_gets_its_name(recorded):
+    recorded.put(b"a poster").path.unlink()
+    results, order = check_order(recorded, [b"a poster"])
+    assert [result.link_mode for result in results] == ["copy"]
+    assert order == ["write", "sync", "link", "sync", "commit", "acknowledge"]
+
+
+def test_nothing_is_made_of_what_was_not_read_after_all(store, tmp_path):
+    "All was to stop at the very moment: what was known of the content says nothing of its bytes"
+    path = store.put(b"a poster").path
+    (tmp_path / "poster.jpg").write_bytes(b"a poster")
+    group = Group(store._putting, "batch")
+    (job,) = group.jobs = [Job(str(tmp_path / "poster.jpg"), str(tmp_path / "poster.jpg"), check_terms())]
+    group.receive(group.jobs)
+    path.unlink()
+    assert job.staged is None and job.incoming is not None and job.incoming.data is None
+    read = group.read
+
+    def stopped(*args):
+        group.stop.set()
+        read(*args)
+
+    group.read = stopped
+    group.store()
+    assert group.stop.is_set() and not job.ended and not path.exists()
+
+
+def test_new_contents_take_the_short_way_to_their_names(tmp_path, monkeypatch):
+    "All but the second of the same bytes, and where files are synced one by one"
+    monkeypatch.setattr(Group, "_link", None)
+    contents = [b"a poster", b"a still"]
+    with ContentStore(tmp_path / "whole") as store:
+        assert [outcome.result.created for outcome in store.put_many(contents)] == [True, True]
+        for never in ([b"a film", b"a film"], []):
+            with pytest.raises(TypeError) if never else nullcontext():
+                list(store.put_many(never))
+    with ContentStore(tmp_path / "each", disk=Disk(syncfs=False)) as store, pytest.raises(TypeError):
+        list(store.put_many(contents))
+
+
 def test_fault_11_a_folder_that_becomes_a_link_while_a_group_is_stored(store, remembered, tmp_path, monkeypatch):
     "It was looked at while the lock was held, which says nothing of later"
     object = store.path(hash_bytes(b"poster 2"))
