@@ -90,24 +90,6 @@ def _sync(
             os.close(fd)
 
 
-def _mkdir(
-    path: PathLike,
-    mode: int | None,  # As of `Disk.make_folder`
-) -> bool:  # False: it is there
-    try:
-        os.mkdir(path, 0o777 if mode is None else mode)
-    except FileExistsError:
-        return False
-    except OSError:  # what some systems say of a root folder, or of one on a disk that only can be read
-        if os.path.isdir(path):
-            return False
-        raise
-    if mode is not None and stat.S_IMODE(os.stat(path).st_mode) != mode:
-        with contextlib.suppress(PermissionError):
-            os.chmod(path, mode)
-    return True
-
-
 class Disk(Abilities):
     "The calls that change a disk, as far as this platform has them"
 
@@ -120,17 +102,36 @@ class Disk(Abilities):
         "Make the folder `path` and its missing parents"
         parent, changed = os.path.dirname(path) or os.curdir, []
         try:
-            try:
-                made = _mkdir(path, mode)
-            except FileNotFoundError:
-                changed = self.make_folder(parent, mode, sync)
-                made = _mkdir(path, mode)
-        except OSError as e:
-            check_error(e, path)
-            raise
+            made = self.make_one(path, mode)
+        except FileNotFoundError:
+            changed = self.make_folder(parent, mode, sync)
+            made = self.make_one(path, mode)
         if made and sync:
             self.sync_folder(parent)
         return [*changed, os.fspath(parent)] if made else changed
+
+    def make_one(
+        self,
+        path: PathLike,
+        mode: int | None,  # As of `make_folder`
+    ) -> bool:  # False: it is there
+        "Make the folder `path`, whose name is not synced yet; FileNotFoundError if it has no parent"
+        try:
+            try:
+                os.mkdir(path, 0o777 if mode is None else mode)
+            except FileExistsError:
+                return False
+            except OSError:  # what some systems say of a root folder, or of one on a disk that only can be read
+                if os.path.isdir(path):
+                    return False
+                raise
+            if mode is not None and stat.S_IMODE(os.stat(path).st_mode) != mode:
+                with contextlib.suppress(PermissionError):
+                    os.chmod(path, mode)
+        except OSError as e:
+            check_error(e, path)
+            raise
+        return True
 
     def create(
         self,

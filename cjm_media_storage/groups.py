@@ -35,18 +35,6 @@ LINK_THREADS = 2  # Most of the time goes to the system, but more would wait for
 LINK_ITEMS = 64  # As many as are worth one of them
 
 # %% ../nbs/343_groups.ipynb #a67ac682
-def _goes_well(
-    call: Callable[..., object],
-    *arguments: object,
-) -> bool:
-    "Make a call. What goes wrong is met again by whoever makes it with more care"
-    try:
-        call(*arguments)
-    except (OSError, StorageError):
-        return False
-    return True
-
-
 class Group(Arrivals):
     "Contents that become durable together"
 
@@ -147,13 +135,13 @@ class Group(Arrivals):
                 self._flush(self.jobs)
             else:
                 self.flushed.result()
-            known = [job for job in self._under_way if job.staged is None]
+            known = [job for job in self.jobs if job.staged is None and not job.ended]
             if known:
                 with self.turns.alone():
                     self.settle([(job, job.digest) for job in known if job.touched is None])
                     self._touch([(job, job.touched) for job in known if job.touched is not None])
-            if self._under_way:
-                self._store(self._under_way)
+            if jobs := self._under_way:
+                self._store(jobs)
                 self._store_unread(self._under_way)
         except (OSError, NoSpace) as e:  # nobody knows which of the bytes were lost
             for job in self._under_way:
@@ -243,18 +231,27 @@ class Group(Arrivals):
         "Give bytes their final names in few calls, where nobody has them; what does not go well is left to `_link`"
         putting, objects = self.putting, self.putting.objects
         first = {job.digest: job for job in reversed(jobs) if job.staged is not None and not entries.get(job.digest)}
-        new: list[tuple[Job, Incoming, Spot, str]] = []
+        new: list[tuple[Job, Spot, str]] = []
         for job in first.values():
             assert job.incoming is not None and job.terms is not None
-            spot = putting.look(job.incoming, job.terms, [])
-            new.append((job, job.incoming, spot, objects.name(spot.entry)))
-        new = [each for each in new if _goes_well(objects.make_way, each[-1], self._seen)]
-        self._linked = self._linked or bool(new)
-        new = [each for each in new if _goes_well(putting.disk.rename_new, each[0].staged, each[-1])]
-        for job, incoming, spot, final in new:
-            job.staged, job.final, job.link_mode, job.spot = None, final, incoming.link_mode, spot
-            job.entry = putting.placed(spot, final, job.staged_stat)
-            entries[job.digest] = [job.entry]
+            spot = putting.look(job.incoming, job.terms, [], staged=job.staged_stat)
+            new.append((job, spot, objects.name(spot.entry)))
+        ready = []
+        for each in new:
+            try:
+                objects.make_way(each[-1], self._seen)
+            except (OSError, StorageError):
+                continue
+            ready.append(each)
+        self._linked = self._linked or bool(ready)
+        for job, spot, final in ready:
+            assert job.incoming is not None and job.staged is not None
+            try:
+                putting.disk.rename_new(job.staged, final)
+            except (OSError, StorageError):
+                continue
+            job.staged, job.final, job.link_mode = None, final, job.incoming.link_mode
+            job.spot, job.entry, entries[job.digest] = spot, spot.entry, [spot.entry]
 
     def _sync(
         self,

@@ -6,7 +6,7 @@
 __all__ = ['Written', 'write_all']
 
 # %% ../nbs/322_inserting.ipynb #904bfb14
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from .database import Session
@@ -23,24 +23,22 @@ class Written(NamedTuple):
 
 
 _ADD_OBJECT = """INSERT INTO objects (id, digest, namespace, extension, size, mtime_ns, created_at, used_at, boot)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest, namespace) DO NOTHING"""
 
 
 def _plainly_new(
-    index: Index,
     rows: Sequence[Written],
+    known: Collection[tuple[str, str]],  # Digests and namespaces that are not new
 ) -> list[int]:  # Positions
-    "Which of them does the index not know, and nothing before them concerns?"
-    found = index.entries_of([row.entry.digest for row in rows if not row.entry.id])
-    known = {(entry.digest, entry.namespace) for entries in found.values() for entry in entries}
-    others, new = set(), []  # Locations of those that are not new
+    "Which of them may be new, and nothing before them concerns?"
+    seen, others, new = set(known), set(), []  # Others: locations of those that are not new
     for n, (entry, source, _) in enumerate(rows):
         key, location = (entry.digest, entry.namespace), source and source.location
-        if entry.id or key in known or location in others:
+        if entry.id or key in seen or location in others:
             others.add(location or "")
         else:
             new.append(n)
-        known.add(key)
+        seen.add(key)
     return new
 
 
@@ -63,13 +61,17 @@ def _insert(
     rows: Sequence[Written],
     ids: Sequence[int],  # Free numbers
     now: float,  # Seconds since 1970
-) -> None:
-    "Insert what is plainly new"
+) -> bool:  # False: nothing was written, for some of them are known
+    "Insert what may be new"
     numbered = list(zip(ids, rows, strict=False))
-    con.executemany(_ADD_OBJECT, [(id, *row.entry[1:7], now, row.entry.boot) for id, row in numbered])
+    objects = [(id, *row.entry[1:7], now, row.entry.boot) for id, row in numbered]
+    if objects and con.executemany(_ADD_OBJECT, objects).rowcount < len(objects):
+        con.executemany("DELETE FROM objects WHERE id = ?", [(id,) for id, _ in numbered])
+        return False
     sources = [(id, *row.source, now, now, row.source.location) for id, row in numbered if row.source is not None]
     con.executemany(ADD_SOURCE, sources)
     con.executemany(ADD_REFERENCE, [(id, *row.reference, now) for id, row in numbered if row.reference is not None])
+    return True
 
 # %% ../nbs/322_inserting.ipynb #ded93024
 def write_all(
@@ -80,8 +82,10 @@ def write_all(
 ) -> list[bool | ObjectNotFound]:  # Of each: as `Index.write` returns, or what it raises
     "Write many rows as `Index.write` writes one"
     ids = _free(index, con, len(rows))
-    new = _plainly_new(index, rows) if ids else []
-    _insert(con, [rows[n] for n in new], ids, now)
+    new = _plainly_new(rows, ()) if ids else []
+    while not _insert(con, [rows[n] for n in new], ids, now):
+        found = index.entries_of([row.entry.digest for row in rows if not row.entry.id])
+        new = _plainly_new(rows, {(entry.digest, entry.namespace) for some in found.values() for entry in some})
     done: dict[int, bool | ObjectNotFound] = dict.fromkeys(new, True)
     for n, row in enumerate(rows):
         if n not in done:

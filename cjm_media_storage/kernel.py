@@ -59,6 +59,16 @@ def has_call(
     return _find(name) is not None
 
 
+_ENCODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
+
+def _encoded(
+    path: str | os.PathLike[str],
+) -> bytes:
+    "What `os.fsencode` gives, in half the time for text"
+    return path.encode(*_ENCODING) if type(path) is str else os.fsencode(path)
+
+
 def _ask(
     name: str,
     *arguments: object,
@@ -107,7 +117,7 @@ def renameat2(
     flags: int,
 ) -> bool:  # False where the kernel, the C library or the file system cannot
     "Rename with `flags`; OSError if that could be done elsewhere, and went wrong here"
-    number = _ask("renameat2", _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), flags)
+    number = _ask("renameat2", _AT_FDCWD, _encoded(source), _AT_FDCWD, _encoded(target), flags)
     if number in _CANNOT:
         return False
     if number:
@@ -137,7 +147,7 @@ def opener_without_links(
     how = (ctypes.c_uint64 * 3)(flags | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)  # struct open_how: flags, mode, resolve
 
     def open_path(path: str) -> int:
-        return call(number, here, os.fsencode(path), how, size)
+        return call(number, here, _encoded(path), how, size)
 
     fd = open_path("/")
     if fd < 0:

@@ -82,7 +82,10 @@ class Placement:
         if folder in seen:
             return []
         there = above in seen or inside(self._base, above, seen=seen)  # before one is made in the wrong place
-        made = self._disk.make_folder(folder, self.folder_mode, sync=False)
+        try:
+            made = [above] if self._disk.make_one(folder, self.folder_mode) else []
+        except FileNotFoundError:
+            made = self._disk.make_folder(folder, self.folder_mode, sync=False)
         if there and made == [above]:
             seen.add(folder)  # no link: it was made just now, in a folder that is none
         else:

@@ -226,6 +226,7 @@ class Putting:
         terms: Terms,
         entries: list[Entry],  # All of its digest, also those in the trash
         seen: set[str] | None = None,  # As in `inside`
+        staged: os.stat_result | None = None,  # Of the file that will get a free name, where that is known already
     ) -> Spot:
         "Find out where bytes belong, and what is there. The caller holds the lock"
         read, namespace = terms.move, terms.facts.namespace  # a moved file is removed: then the object's file is read
@@ -245,7 +246,8 @@ class Putting:
             elsewhere = self._durable(elsewhere)
         extension = here.extension if here else terms.facts.extension or incoming.extension
         digest = incoming.hash.partition(":")[2]
-        entry = Entry(0, digest, namespace, extension, incoming.size, 0, 0.0, boot="" if durable else boot_id())
+        times = (staged.st_mtime_ns, time.time()) if staged is not None else (0, 0.0)
+        entry = Entry(0, digest, namespace, extension, incoming.size, *times, boot="" if durable else boot_id())
         trashed = here if here is not None and here.state != "live" else None
         return Spot(entry, False, False, elsewhere, trashed, durable)
 

@@ -95,7 +95,7 @@ class Staging:
 
     def _create(
         self,
-        path: str,  # As `free_name` gave it
+        path: str,  # As `free_names` gave it
         mode: int = 0o600,
     ) -> int:  # As `Disk.create`
         try:
@@ -108,10 +108,17 @@ class Staging:
 
     def free_name(self) -> str:
         "A name that nobody else gets"
+        return self.free_names(1)[0]
+
+    def free_names(
+        self,
+        count: int,
+    ) -> list[str]:
+        "Names that nobody else gets"
         if not self._prefix or self._pid != os.getpid():
             own = self.claim()
             self._prefix = f"{os.fspath(own)}/"
-        return f"{self._prefix}{next(self._numbers):0{DIGITS}}"
+        return [f"{self._prefix}{number:0{DIGITS}}" for number in itertools.islice(self._numbers, count)]
 
     def write_all(
         self,
@@ -119,7 +126,7 @@ class Staging:
         mode: int,  # Permission bits, whatever the umask
     ) -> list[tuple[str, os.stat_result] | OSError | StorageError]:  # Path, and what it is; or what is wrong with it
         "A new file for each, not synced yet, for the caller to remove"
-        paths = [self.free_name() for _ in contents]
+        paths = self.free_names(len(contents))
         made: list[tuple[str, os.stat_result] | OSError | StorageError] = []
         for path, data in zip(paths, contents, strict=True):
             try:
@@ -130,7 +137,7 @@ class Staging:
 
     def _write(
         self,
-        path: str,  # As `free_name` gave it
+        path: str,  # As `free_names` gave it
         data: bytes | memoryview,
         mode: int,  # Permission bits, whatever the umask
     ) -> os.stat_result:

@@ -46,15 +46,11 @@ class Tape(Disk):
     def _inode(self, path):
         return os.stat(path, follow_symlinks=False).st_ino
 
-    def make_folder(self, path, mode=0o755, sync=True):
-        if not os.path.isdir(path):
-            self.make_folder(os.path.dirname(path), mode, sync)  # so that each is noted
-            changed = super().make_folder(path, mode, sync=False)
+    def make_one(self, path, mode):
+        made = super().make_one(path, mode)
+        if made:
             self.note("make", path)
-            if sync:
-                self.sync_folder(os.path.dirname(path))
-            return changed
-        return []
+        return made
 
     def create(self, path, *args):
         fd = super().create(path, *args)

@@ -91,6 +91,7 @@ UNSEEN = (
     "copy",
     "clone",
     "make_folder",
+    "make_one",
     "sync",
     "keep_times",
     "can",

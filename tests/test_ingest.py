@@ -381,7 +381,7 @@ def test_fault_19_other_bytes_than_expected(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "call", ["create", "write", "copy", "chmod", "sync_file", "rename_new", "make_folder", "sync_folder"]
+    "call", ["create", "write", "copy", "chmod", "sync_file", "rename_new", "make_one", "sync_folder"]
 )
 def test_fault_20_a_full_disk_leaves_a_store_that_works(tmp_path, call):
     ContentStore(tmp_path / "store").close()  # so that the disk is full for the puts only

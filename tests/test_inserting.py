@@ -118,6 +118,25 @@ def test_what_is_new_is_written_at_once(index, monkeypatch):
     assert alone == ["a", "b"]
 
 
+def test_what_is_seen_only_later_is_written_one_by_one_all_the_same(index, monkeypatch):
+    "As on a server, where another commits between two statements"
+    rows = [Written(Entry(0, digit * 64, "assets", "", 1, 0, 1.0), NewSource(f"/{digit}")) for digit in "abcd"]
+    with index.database.transaction() as con:
+        write_all(index, con, rows[1:3], 1.0)
+    ask, looks = index.entries_of, []
+
+    def late(digests):
+        looks.append(digests)
+        return {digest: found for digest, found in ask(digests).items() if digest[0] in "bc"[: len(looks) - 1]}
+
+    monkeypatch.setattr(index, "entries_of", late)
+    with index.database.transaction() as con:
+        assert write_all(index, con, rows, 2.0) == [True, False, False, True]
+    assert len(looks) == 3
+    assert sorted(entry.digest[0] for entry in index.all()) == list("abcd")
+    assert {index.sources("digest = ?", (digit * 64,))[0].location for digit in "abcd"} == {f"/{d}" for d in "abcd"}
+
+
 def test_nothing_to_write(two):
     with two[1].database.transaction() as con:
         assert write_all(two[1], con, [], 1.0) == []

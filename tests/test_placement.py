@@ -308,7 +308,7 @@ def test_fault_11_folders_that_many_share_are_looked_at_before_one_is_made_in_th
 
 
 def test_fault_11_a_folder_that_came_since_it_was_looked_for_is_looked_at(store, tmp_path, monkeypatch):
-    path, make = store.put(b"a poster").path, Disk.make_folder
+    path, make = store.put(b"a poster").path, Disk.make_one
     shutil.rmtree(path.parents[1])
     (tmp_path / "outside").mkdir()
 
@@ -316,7 +316,7 @@ def test_fault_11_a_folder_that_came_since_it_was_looked_for_is_looked_at(store,
         path.parents[1].symlink_to(tmp_path / "outside")
         return make(disk, *given, **options)
 
-    monkeypatch.setattr(Disk, "make_folder", late)
+    monkeypatch.setattr(Disk, "make_one", late)
     with pytest.raises(UnsafePath):
         store.parts.objects.make_way(str(path), set())
 
