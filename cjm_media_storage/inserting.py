@@ -23,7 +23,10 @@ class Written(NamedTuple):
 
 
 _ADD_OBJECT = """INSERT INTO objects (id, digest, namespace, extension, size, mtime_ns, created_at, used_at, boot)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest, namespace) DO NOTHING"""
+    VALUES … ON CONFLICT (digest, namespace) DO NOTHING"""
+
+_ADD_SOURCE = "INSERT INTO sources (object_id, location, provider, extension, first_seen, last_seen) VALUES …"
+_KNOWN = "SELECT location FROM sources WHERE location IN (…)"
 
 
 def _plainly_new(
@@ -57,6 +60,7 @@ def _free(
 
 
 def _insert(
+    index: Index,
     con: Session,
     rows: Sequence[Written],
     ids: Sequence[int],  # Free numbers
@@ -65,13 +69,31 @@ def _insert(
     "Insert what may be new"
     numbered = list(zip(ids, rows, strict=False))
     objects = [(id, *row.entry[1:7], now, row.entry.boot) for id, row in numbered]
-    if objects and con.executemany(_ADD_OBJECT, objects).rowcount < len(objects):
+    if index.database.insert(con, _ADD_OBJECT, objects) < len(objects):
         con.executemany("DELETE FROM objects WHERE id = ?", [(id,) for id, _ in numbered])
         return False
-    sources = [(id, *row.source, now, now, row.source.location) for id, row in numbered if row.source is not None]
-    con.executemany(ADD_SOURCE, sources)
+    _insert_sources(index, con, [(id, row.source) for id, row in numbered if row.source is not None], now)
     con.executemany(ADD_REFERENCE, [(id, *row.reference, now) for id, row in numbered if row.reference is not None])
     return True
+
+
+def _insert_sources(
+    index: Index,
+    con: Session,
+    sources: Sequence[tuple[int, NewSource]],  # Each with the number of its object, which is new
+    now: float,  # Seconds since 1970
+) -> None:
+    "Insert sources: those of locations that gave nothing yet need no look at what these gave last"
+    known = {place for (place,) in index.database.fetch_in(_KNOWN, [source.location for _, source in sources])}
+    first, later = [], []
+    for id, source in sources:
+        if source.location in known:
+            later.append((id, *source, now, now, source.location))
+        else:
+            first.append((id, *source, now, now))
+            known.add(source.location)
+    index.database.insert(con, _ADD_SOURCE, first)
+    con.executemany(ADD_SOURCE, later)
 
 # %% ../nbs/322_inserting.ipynb #ded93024
 def write_all(
@@ -83,7 +105,7 @@ def write_all(
     "Write many rows as `Index.write` writes one"
     ids = _free(index, con, len(rows))
     new = _plainly_new(rows, ()) if ids else []
-    while not _insert(con, [rows[n] for n in new], ids, now):
+    while not _insert(index, con, [rows[n] for n in new], ids, now):
         found = index.entries_of([row.entry.digest for row in rows if not row.entry.id])
         new = _plainly_new(rows, {(entry.digest, entry.namespace) for some in found.values() for entry in some})
     done: dict[int, bool | ObjectNotFound] = dict.fromkeys(new, True)

@@ -60,7 +60,7 @@ def _plan(
 
 
 _REMEMBER = (
-    "INSERT INTO memo (device, inode, size, mtime_ns, ctime_ns, algo, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO memo (device, inode, size, mtime_ns, ctime_ns, algo, hash) VALUES …"
     " ON CONFLICT (device, inode, algo) DO UPDATE SET size = excluded.size, mtime_ns = excluded.mtime_ns,"
     " ctime_ns = excluded.ctime_ns, hash = excluded.hash"
 )
@@ -189,7 +189,7 @@ class Memo:
         if self._database is None or not rows:
             return 0
         with contextlib.suppress(*FAILURES), self._database.transaction() as con:
-            con.executemany(_REMEMBER, rows)
+            self._database.insert(con, _REMEMBER, rows)
             return len(rows)
         return 0
 

@@ -182,10 +182,10 @@ def test_a_known_file_whose_object_vanishes_is_not_stored_with_the_bytes_of_anot
     path, look = store.put(contents[0]).path, store.parts.putting.look
     monkeypatch.setattr(store.parts.putting, "memo", None)
 
-    def vanishing(incoming, *args):
+    def vanishing(incoming, *args, **options):
         if incoming.name == str(tmp_path / "0") and not gone:
             gone.append(path.unlink())
-        return look(incoming, *args)
+        return look(incoming, *args, **options)
 
     gone = []
     monkeypatch.setattr(store.parts.putting, "look", vanishing)

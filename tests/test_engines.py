@@ -54,6 +54,18 @@ def test_a_file_does_not_load_what_servers_need(program, path):
     assert program(text, path) == ""
 
 
+@pytest.mark.parametrize("count", [0, 1, 329, 330, 331, 1000])
+def test_any_number_of_rows_is_inserted(words, count):
+    sql = "INSERT INTO words (id, word, at) VALUES … ON CONFLICT (word) DO NOTHING"
+    rows = [(n, f"word {n}", n / 2) for n in range(1, count + 1)]
+    with words.transaction() as con:
+        assert words.insert(con, sql, rows) == count
+        assert (
+            words.insert(con, sql, [*rows, (count + 1, "new", 0.0)]) == 1
+        )  # of those that are there, nothing is written
+    assert words.fetch("SELECT id, word, at FROM words ORDER BY id") == [*rows, (count + 1, "new", 0.0)]
+
+
 def test_text_is_ordered_by_its_bytes(words):
     some = ["b", "B", "a", "é", "z", "_", "sha256:9", "sha256:a", "sha256-a"]
     add(words, *some)

@@ -102,6 +102,20 @@ def test_any_number_at_once(two):
     assert [entry.size for entry in two[1].all()] == list(range(1200))
 
 
+def test_what_a_location_gave_last_is_its_newest_however_many_come_at_once(index):
+    for at in (9.0, 1.0):  # the clock was set back in between
+        digests = [f"{n:062x}{at:02.0f}" for n in range(400)]
+        rows = [
+            Written(Entry(0, digest, "assets", "", 1, 0, 1.0), NewSource(f"/{n % 3}"))
+            for n, digest in enumerate(digests)
+        ]
+        with index.database.transaction() as con:
+            assert write_all(index, con, rows, at) == [True] * 400
+        last = index.last_given([(f"/{n}", "") for n in range(3)])
+        assert [last[f"/{n}", ""].digest for n in range(3)] == [digests[399], digests[397], digests[398]]
+    assert index.totals()["sources"] == 800
+
+
 def test_what_is_new_is_written_at_once(index, monkeypatch):
     "And what is known one by one"
     rows = [Written(Entry(0, digit * 64, "assets", "", 1, 0, 1.0), NewSource(f"/{digit}")) for digit in "abc"]
